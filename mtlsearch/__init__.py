@@ -1,0 +1,3 @@
+"""Distributed search for multi-task models."""
+
+__version__ = "0.1.0"

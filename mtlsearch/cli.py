@@ -1,0 +1,174 @@
+"""The commands. One call each: what is decided, is decided below.
+
+Exit codes: 0 done; 1 the run failed; 2 the user's input is wrong; 130 interrupted, resumable.
+torch, ray and optuna are imported by the commands that need them, so that help and error messages come at once.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtlsearch.errors import ConfigError, MtlsearchError
+
+app = typer.Typer(
+    name="mtlsearch",
+    help="Distributed search for multi-task models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="The data sets that come with it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Engine(enum.StrEnum):
+    """Where trials run."""
+
+    RAY = "ray"
+    LOCAL = "local"
+
+
+class Format(enum.StrEnum):
+    """How a leaderboard is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.YAML", help="The space file.")]
+ExperimentDir = Annotated[Path, typer.Argument(metavar="DIR", help="An experiment's folder.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value, like search.seed=3; repeatable."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="A Ray cluster: auto, or its address. Without it, Ray is started on this machine."),
+]
+EngineOption = Annotated[Engine, typer.Option(help="ray, or local: one trial at a time in this process.")]
+
+
+@app.command()
+def run(
+    space: SpaceFile,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The experiment's folder, a new one.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Short for --set budget.trials=N.")] = None,
+    address: Address = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
+    engine: EngineOption = Engine.RAY,
+) -> None:
+    """Search: train trials, prune, rank, score the best on test."""
+    from mtlsearch import view
+    from mtlsearch.orchestrate.drive import Driver
+    from mtlsearch.orchestrate.plan import default_folder, make_plan
+    from mtlsearch.space import read_experiment
+
+    changes = [*(overrides or []), *([f"budget.trials={trials}"] if trials is not None else [])]
+    plan = make_plan(read_experiment(space, changes))
+    if dry_run:
+        view.print_plan(plan)
+        return
+    folder = out or default_folder(plan.experiment.name)
+    with view.interruptible(folder):
+        view.print_result(Driver(view.console, engine.value, address).run(plan, folder))
+
+
+@app.command()
+def resume(directory: ExperimentDir, address: Address = None, engine: EngineOption = Engine.RAY) -> None:
+    """Go on with a search after a crash or Ctrl-C, from what its folder holds."""
+    from mtlsearch import view
+    from mtlsearch.folder import ExperimentFolder
+    from mtlsearch.orchestrate.drive import Driver
+
+    folder = ExperimentFolder.open(directory)
+    with view.interruptible(directory):
+        Driver(view.console, engine.value, address).resume(folder)
+        view.print_result(folder)
+
+
+@app.command()
+def check(space: SpaceFile, overrides: Overrides = None) -> None:
+    """Validate a space file, then train two steps of its smallest and its largest configuration."""
+    from mtlsearch import view
+    from mtlsearch.orchestrate.plan import check_machine, make_plan
+    from mtlsearch.space import read_experiment
+
+    plan = make_plan(read_experiment(space, overrides or []))
+    check_machine(plan.experiment)
+    view.print_plan(plan)
+    from mtlsearch.orchestrate.check import probe_extremes
+
+    view.print_probes(probe_extremes(plan))
+
+
+@app.command()
+def leaderboard(
+    directory: ExperimentDir,
+    output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,
+) -> None:
+    """Print the ranked trials of an experiment, finished or not."""
+    from mtlsearch import view
+    from mtlsearch.folder import ExperimentFolder
+    from mtlsearch.report import read_leaderboard
+    from mtlsearch.search import read_records
+
+    folder = ExperimentFolder.open(directory)
+    board = read_leaderboard(folder, read_records(folder.journal))
+    if output == Format.TABLE:
+        view.print_leaderboard(board)
+    else:
+        sys.stdout.write(board.csv() if output == Format.CSV else board.json() + "\n")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a space file, for editors."""
+    import json
+
+    from mtlsearch.space import json_schema
+
+    sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")
+
+
+@data_app.command("list")
+def list_data() -> None:
+    """Name the data sets."""
+    from mtlsearch import view
+
+    view.print_sources()
+
+
+@data_app.command()
+def describe(space: SpaceFile, overrides: Overrides = None) -> None:
+    """Read the data of a space file; print its tasks, columns and splits."""
+    from mtlsearch import view
+    from mtlsearch.data import open_store
+    from mtlsearch.space import read_experiment
+
+    view.print_schema(open_store(read_experiment(space, overrides or []).data).schema)
+
+
+def main() -> None:
+    """The console script: user's mistakes become one message and exit code 2, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except ConfigError as error:
+        _fail(error, 2)
+    except MtlsearchError as error:
+        _fail(error, 1)
+
+
+def _fail(error: MtlsearchError, code: int) -> None:
+    sys.stderr.write(f"mtlsearch: {error}\n")
+    sys.exit(code)

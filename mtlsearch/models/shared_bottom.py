@@ -1,0 +1,42 @@
+"""Hard parameter sharing: one bottom that all tasks read, y_k = h^k(f(x)).
+
+Caruana, "Multitask Learning: A Knowledge-Based Source of Inductive Bias", ICML 1993.
+Equals MMoE with one expert.
+Where we deviate: dropout after hidden layers when asked for; categorical columns pass through embeddings
+that all tasks share.
+
+Axes: B batch, I inputs, K tasks, H hidden units, O outputs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtlsearch.config import SharedBottomConfig
+from mtlsearch.models.base import MultiTaskModel
+from mtlsearch.models.experts import build_experts
+from mtlsearch.models.inputs import InputLayer, Inputs, InputSpec
+from mtlsearch.models.towers import build_towers
+
+
+class SharedBottom(MultiTaskModel):
+    """One expert, K towers on it."""
+
+    def __init__(
+        self,
+        config: SharedBottomConfig,
+        inputs: InputSpec,
+        widths: tuple[int, ...],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(widths)
+        self.inputs = InputLayer(inputs, generator)
+        self.bottom = build_experts(config, 1, self.inputs.num_units, generator)
+        self.towers = build_towers(config, widths, generator)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """outputs_BO."""
+        f_1BH = self.bottom(self.inputs(inputs))
+        outputs_BO: Tensor = self.towers(f_1BH.expand(self.num_tasks, -1, -1))
+        return outputs_BO

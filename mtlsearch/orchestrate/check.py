@@ -1,0 +1,69 @@
+"""`mtlsearch check`: trains two steps of the smallest and the largest configuration before a search does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from mtlsearch.balancing import build_balancer
+from mtlsearch.config import TrialConfig
+from mtlsearch.data import open_store
+from mtlsearch.errors import TrialFailed
+from mtlsearch.models import build_model
+from mtlsearch.orchestrate.plan import Plan
+from mtlsearch.train import TensorData, World
+from mtlsearch.train.losses import BatchLosses, LossTable
+from mtlsearch.train.optimizer import build_optimizer
+from mtlsearch.train.step import train_step
+
+STEPS = 2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Two steps of one configuration."""
+
+    name: str
+    config: TrialConfig
+    num_parameters: int
+    step_seconds: float
+    """Of the second step; the first one also warms up."""
+    epoch_seconds: float
+    """What an epoch's steps would take at that rate, validation not counted."""
+
+
+def probe_extremes(plan: Plan) -> list[Probe]:
+    """Trains STEPS steps of the smallest and the largest configuration on this machine.
+
+    Raises:
+        ConfigError: the data cannot be read.
+        TrialFailed: a loss is not finite.
+    """
+    torch.set_num_threads(plan.experiment.resources.cpus_per_worker)
+    data = TensorData.load(open_store(plan.experiment.data), torch.device("cpu"))
+    smallest, largest = plan.extremes()
+    return [_probe("smallest", smallest, data), _probe("largest", largest, data)]
+
+
+def _probe(name: str, config: TrialConfig, data: TensorData) -> Probe:
+    world, split = World(), data.splits["train"]
+    model = build_model(config.model, data.input_spec, data.widths, seed=0)
+    optimizer = build_optimizer(config.optimizer, model.parameters())
+    balancer = build_balancer(config.balancing, len(data.tasks), seed=0)
+    table = LossTable(data.tasks, world.device)
+    seconds = 0.0
+    for step in range(STEPS):
+        rows = torch.arange(config.batch_size) + step * config.batch_size
+        batch = split.take(rows % split.num_rows)
+        start = time.perf_counter()
+        losses = BatchLosses(
+            model, batch, table, world, inner_fraction=balancer.inner_fraction, amp=config.amp == "bf16"
+        )
+        result = train_step(losses, balancer, optimizer, config.optimizer.clip_norm)
+        seconds = time.perf_counter() - start
+        if not torch.isfinite(result.balanced.loss_K).all():
+            raise TrialFailed(f"step {step + 1} of the {name} configuration gives a loss that is not finite")
+    epoch_seconds = seconds * split.num_rows / config.batch_size
+    return Probe(name, config, model.num_parameters, seconds, epoch_seconds)

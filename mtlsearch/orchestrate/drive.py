@@ -1,0 +1,99 @@
+"""One driver, from a plan or a folder to a finished search."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from mtlsearch.data import open_store
+from mtlsearch.errors import ConfigError
+from mtlsearch.folder import ExperimentFolder
+from mtlsearch.orchestrate.plan import Plan, check_machine, make_plan
+from mtlsearch.orchestrate.session import Session
+from mtlsearch.space import read_experiment
+from mtlsearch.tracking import Tracker, terminal_tracker
+
+Engine = Literal["ray", "local"]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Where a search runs and who looks on."""
+
+    console: Console
+    engine: Engine = "ray"
+    address: str | None = None
+    """A Ray cluster's address, `auto` for the one of this machine; None starts Ray for this search."""
+
+    def run(self, plan: Plan, out: Path) -> ExperimentFolder:
+        """A new search in a new folder.
+
+        Raises:
+            ConfigError: the folder exists, the data cannot be read, or the machines are too small. Nothing is written.
+        """
+        with ExitStack() as stack:
+            self._enter_machines(stack, plan)
+            digest = open_store(plan.experiment.data).schema.data_digest
+            folder = ExperimentFolder.create(
+                out, plan.experiment.text, plan.to_json() | {"data_digest": digest}
+            )
+            self._search(plan, folder)
+        return folder
+
+    def resume(self, folder: ExperimentFolder) -> None:
+        """Goes on with what the folder holds.
+
+        Raises:
+            ConfigError: the data is another than the search began with, or another process drives it.
+        """
+        before = folder.read_plan()
+        experiment = read_experiment(folder.space, tuple(before.get("overrides", ())))
+        plan = make_plan(experiment)
+        with ExitStack() as stack:
+            self._enter_machines(stack, plan)
+            digest = open_store(experiment.data).schema.data_digest
+            if digest != before.get("data_digest"):
+                raise ConfigError(
+                    f"{folder.path} began with data {before.get('data_digest')}, but {experiment.data.source} is now "
+                    f"{digest}. Scores on different data cannot be ranked together: start a new search."
+                )
+            self._search(plan, folder)
+
+    def _enter_machines(self, stack: ExitStack, plan: Plan) -> None:
+        if self.engine == "local" or self.address is None:
+            check_machine(plan.experiment)
+        if self.engine == "ray":
+            from mtlsearch.orchestrate.ray_tune import cluster  # a second of imports
+
+            stack.enter_context(cluster(self.address, plan.experiment.resources, plan.experiment))
+
+    def _search(self, plan: Plan, folder: ExperimentFolder) -> None:
+        with folder.driven():
+            session = Session(plan.experiment, plan.tasks, folder, self._trackers(plan, folder))
+            with session.searching():
+                if self.engine == "ray":
+                    from mtlsearch.orchestrate.ray_tune import search_on_ray
+
+                    search_on_ray(session)
+                else:
+                    from mtlsearch.orchestrate.local import search_locally
+
+                    search_locally(session)
+
+    def _trackers(self, plan: Plan, folder: ExperimentFolder) -> list[Tracker]:
+        trackers: list[Tracker] = [terminal_tracker(self.console)]
+        if (config := plan.experiment.tracking.wandb) is not None:
+            from mtlsearch.tracking.wandb import WandbTracker
+
+            trackers.append(WandbTracker(config, folder.path, plan.experiment.name, _experiment_id(folder)))
+        return trackers
+
+
+def _experiment_id(folder: ExperimentFolder) -> str:
+    """The same for every driver of this experiment: from its plan, which is written once."""
+    return hashlib.sha256(folder.plan.read_bytes()).hexdigest()[:8]

@@ -1,0 +1,146 @@
+"""From a space file to a plan that can run: everything that can be refused is refused here, before anything is written."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mtlsearch import __version__
+from mtlsearch.config import Task, TrialConfig
+from mtlsearch.data import tasks_of
+from mtlsearch.errors import ConfigError, Where
+from mtlsearch.objective import check_metric
+from mtlsearch.records import derive_seed
+from mtlsearch.space import Experiment, Random, Space
+
+FEASIBILITY_DRAWS = 1000
+"""Random configurations tried before a space is called empty."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment whose parts fit together."""
+
+    experiment: Experiment
+    tasks: tuple[Task, ...]
+
+    def sample(self, count: int) -> list[TrialConfig]:
+        """Random configurations of the space that could be proposed, the same for the same seed."""
+        return _admitted(self.experiment, self.tasks, count)
+
+    def extremes(self) -> tuple[TrialConfig, TrialConfig]:
+        """The smallest and the largest configuration that could be proposed, by estimate."""
+        found = self.experiment.space.extremes()
+        if all(_refusal(self.experiment.space, config, self.tasks) is None for config in found):
+            return found
+        sample = sorted(self.sample(FEASIBILITY_DRAWS), key=lambda config: config.model.hidden)
+        return sample[0], sample[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """plan.json: what made this experiment, enough to make it again."""
+        return {
+            "mtlsearch": __version__,
+            "name": self.experiment.name,
+            "source": str(self.experiment.source),
+            "overrides": list(self.experiment.overrides),
+            "seed": self.experiment.search.seed,
+            "data": self.experiment.data.model_dump(mode="json"),
+            "tasks": [task.model_dump() for task in self.tasks],
+            "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "versions": _versions(),
+            "git_commit": _git_commit(),
+        }
+
+
+def make_plan(experiment: Experiment) -> Plan:
+    """Checks what the space file's sections say against each other.
+
+    Raises:
+        ConfigError: a task or metric that does not exist or fit, a space without any configuration that could run.
+    """
+    tasks = tasks_of(experiment.data)
+    check_metric(experiment.objective.metric, tasks, experiment.where("objective", "metric"))
+    _check_countable(experiment)
+    _admitted(experiment, tasks, 1)
+    return Plan(experiment, tasks)
+
+
+def check_machine(experiment: Experiment) -> None:
+    """Refuses trials that this machine is too small for; clusters are asked when they are connected.
+
+    Raises:
+        ConfigError: one trial needs more CPUs than there are.
+    """
+    resources = experiment.resources
+    wanted, have = resources.workers_per_trial * resources.cpus_per_worker, len(os.sched_getaffinity(0))
+    if wanted > have:
+        raise ConfigError(
+            f"one trial needs {wanted} CPUs ({resources.workers_per_trial} workers of {resources.cpus_per_worker}), but "
+            f"this machine has {have}. Lower resources.workers_per_trial, or give a cluster with --address.",
+            experiment.where("resources", "workers_per_trial"),
+        )
+
+
+def default_folder(name: str) -> Path:
+    """`experiments/NAME-DATE-TIME`."""
+    return Path("experiments") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _check_countable(experiment: Experiment) -> None:
+    if experiment.search.sampler.kind == "grid":
+        experiment.space.grid()
+
+
+def _admitted(experiment: Experiment, tasks: tuple[Task, ...], count: int) -> list[TrialConfig]:
+    """`count` random configurations that satisfy the constraints and can serve the tasks."""
+    space, chooser = experiment.space, Random(random.Random(derive_seed(experiment.search.seed, "plan")))
+    admitted: list[TrialConfig] = []
+    refused: str | None = None
+    for _ in range(FEASIBILITY_DRAWS):
+        config = space.suggest(chooser)
+        reason = _refusal(space, config, tasks)
+        if reason is None:
+            admitted.append(config)
+            if len(admitted) == count:
+                return admitted
+        else:
+            refused = reason
+    if admitted:
+        return admitted
+    raise ConfigError(
+        f"no configuration of this space can run; the last of {FEASIBILITY_DRAWS} tried: {refused}",
+        _space_place(experiment),
+    )
+
+
+def _refusal(space: Space, config: TrialConfig, tasks: tuple[Task, ...]) -> str | None:
+    if (constraint := space.violated(config)) is not None:
+        return f"the constraint `{constraint.text}` is violated"
+    return config.model.infeasible(len(tasks))
+
+
+def _space_place(experiment: Experiment) -> Where:
+    return experiment.where("space", "model")
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "ray", "optuna", "wandb", "numpy", "pyarrow", "scikit-learn")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def _git_commit() -> str | None:
+    """The commit of the folder that the search is started in; None where there is none."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,238 @@
+"""The search on Ray: Tune places trials on machines, our study decides what they are and when they end.
+
+Ray's own `OptunaSearch` fixes Optuna's pruner and tells a trial that a scheduler stopped to the study as complete;
+so a `Searcher` and a `TrialScheduler` of a few lines stand here, both over one `Session`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from mtlsearch.config import ResourcesConfig
+from mtlsearch.errors import ConfigError, MtlsearchError
+from mtlsearch.orchestrate.session import Session
+from mtlsearch.orchestrate.trainable import FAILED, METRICS, ORDER, SETTING, Setting, Trial
+from mtlsearch.records import EpochMetrics, TrialOrder
+from mtlsearch.space import Experiment
+
+OBJECT_STORE_BYTES = 80 * 1024 * 1024
+"""Ray's least, nearly: trials read their data from memory-mapped files, not from Ray's object store."""
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # we log ourselves
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: the study is resumable at any moment
+    "TUNE_WARN_THRESHOLD_S": "10",
+    "TUNE_RESULT_BUFFER_LENGTH": "0",  # a decision after every epoch
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshots are not used: the study is the truth
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def cluster(address: str | None, resources: ResourcesConfig, experiment: Experiment) -> Iterator[None]:
+    """Ray, started here when no address is given, and shut down again.
+
+    Raises:
+        ConfigError: the cluster cannot be reached, or one trial asks for more than it has.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    joined = ray.is_initialized()
+    if not joined:
+        _connect(address)
+    try:
+        _check_capacity(resources, experiment)
+        yield
+    finally:
+        if not joined:
+            ray.shutdown()
+
+
+def search_on_ray(session: Session) -> None:
+    """Runs the search on the cluster that is connected, then scores the test split for the best.
+
+    Raises:
+        MtlsearchError: Tune gave up.
+    """
+    resources = session.experiment.resources
+    setting = Setting(session.experiment.data, session.folder.path.resolve(), resources)
+    scratch = tempfile.mkdtemp(prefix="mtlsearch-tune-")  # Tune insists on a place of its own
+    bridge = _Bridge(session, setting.json())
+    try:
+        results = tune.Tuner(
+            tune.with_resources(Trial, _placement(resources)),
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearcher(bridge),
+                scheduler=StudyScheduler(bridge),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[],
+                failure_config=tune.FailureConfig(max_failures=resources.max_retries),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+        del results
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if bridge.error is not None:
+        raise bridge.error
+    _score_tests(session, setting)
+
+
+class _Bridge:
+    """Tune's names for trials and ours, and the room that the cluster has."""
+
+    def __init__(self, session: Session, setting: str) -> None:
+        self.session, self.setting = session, setting
+        self.numbers: dict[str, int] = {}
+        self.error: MtlsearchError | None = None
+        self._resources = session.experiment.resources
+
+    def room(self) -> bool:
+        """Whether one more trial fits now. Tune would ask for one more than fits, before it can know the results
+        of those that run."""
+        return len(self.numbers) < _slots(self._resources)
+
+    def next(self, trial_id: str) -> TrialOrder | None:
+        """The next order, remembered under Tune's name."""
+        order = self.session.next() if self.room() else None
+        if order is not None:
+            self.numbers[trial_id] = order.number
+        return order
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+    """Hands the session's orders to Tune."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__(metric="objective", mode="max")
+        self._bridge = bridge
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial, None to be asked again later, FINISHED at the end."""
+        if self._bridge.error is not None:
+            return str(Searcher.FINISHED)
+        try:
+            order = self._bridge.next(trial_id)
+            if order is None:
+                return str(Searcher.FINISHED) if self._bridge.session.finished else None
+        except MtlsearchError as error:
+            self._bridge.error = error
+            return str(Searcher.FINISHED)
+        return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """A trial that the study does not know the end of has failed."""
+        number = self._bridge.numbers.pop(trial_id, None)
+        if number is None:
+            return
+        reason = (result or {}).get(FAILED)
+        self._bridge.session.fail(number, reason or "its process was lost, and was lost again at every retry")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resume starts a new Tuner over the study."""
+
+
+class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
+    """Passes every epoch to the session, and its decision to Tune."""
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """STOP when the study has ended the trial."""
+        metrics = EpochMetrics.model_validate_json(result[METRICS])
+        if not self._bridge.session.report(self._bridge.numbers[trial.trial_id], metrics).stops:
+            return str(TrialScheduler.CONTINUE)
+        del self._bridge.numbers[trial.trial_id]
+        return str(TrialScheduler.STOP)
+
+
+def _connect(address: str | None) -> None:
+    options: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "include_dashboard": False,
+    }
+    if address is None:
+        options |= {"num_cpus": len(os.sched_getaffinity(0)), "object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        ray.init("local" if address is None else address, **options)
+    except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"--address {address}: no Ray cluster answers there ({error}). Start one with `ray start --head`, or leave "
+            "--address out to use this machine."
+        ) from error
+
+
+def _check_capacity(resources: ResourcesConfig, experiment: Experiment) -> None:
+    have = ray.cluster_resources()
+    wanted = {
+        "CPU": float(resources.workers_per_trial * resources.cpus_per_worker),
+        "GPU": resources.workers_per_trial * resources.gpus_per_worker,
+    }
+    for name, amount in wanted.items():
+        if amount > have.get(name, 0.0):
+            raise ConfigError(
+                f"one trial needs {amount:g} {name}s ({resources.workers_per_trial} workers of "
+                f"{amount / resources.workers_per_trial:g}), but the cluster has {have.get(name, 0.0):g}. "
+                "Lower resources.workers_per_trial, or add machines.",
+                experiment.where("resources", "workers_per_trial"),
+            )
+
+
+def _placement(resources: ResourcesConfig) -> tune.PlacementGroupFactory:
+    bundle = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker > 0:
+        bundle["GPU"] = resources.gpus_per_worker
+    return tune.PlacementGroupFactory([bundle] * resources.workers_per_trial)
+
+
+def _slots(resources: ResourcesConfig) -> int:
+    have = ray.cluster_resources()
+    fits = [int(have.get("CPU", 0.0) // (resources.workers_per_trial * resources.cpus_per_worker))]
+    if resources.gpus_per_worker > 0:
+        fits.append(
+            int(have.get("GPU", 0.0) / (resources.workers_per_trial * resources.gpus_per_worker) + 1e-9)
+        )
+    return max(1, min([*fits, *([resources.max_concurrent] if resources.max_concurrent else [])]))
+
+
+def _score_tests(session: Session, setting: Setting) -> None:
+    orders = session.untested()
+    if not orders:
+        return
+    task = ray.remote(_score_all).options(
+        num_cpus=setting.resources.cpus_per_worker, num_gpus=setting.resources.gpus_per_worker
+    )
+    scores = ray.get(task.remote(setting.json(), [order.model_dump_json() for order in orders]))
+    for order, each in zip(orders, scores, strict=True):
+        session.keep_test(order.number, each)
+
+
+def _score_all(setting: str, orders: list[str]) -> list[Any]:
+    rank = Setting.from_json(setting).start_rank()
+    return [rank.score_test(TrialOrder.model_validate_json(order)) for order in orders]

@@ -1,0 +1,180 @@
+"""One driver's hold on an experiment: the search, its folder and its mirrors. Engines pull orders, push reports."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from mtlsearch.config import Task
+from mtlsearch.folder import ExperimentFolder, write_whole
+from mtlsearch.records import Decision, EpochMetrics, Scores, TrialOrder, TrialRecord
+from mtlsearch.report import Leaderboard, read_leaderboard
+from mtlsearch.report.leaderboard import best_epoch
+from mtlsearch.search import Search, mend
+from mtlsearch.space import Experiment, flatten
+from mtlsearch.tracking import SearchState, Tracker
+
+LEADERBOARD_SECONDS = 5.0
+LEADERBOARD_REST = 50.0
+"""leaderboard.csv is written after a trial at most so often, and in 2 % of the time when it has grown long; it is
+a view, the study has everything."""
+
+TOP_TRIALS = 3
+"""Complete trials that the test split is scored for, once, at the end."""
+
+
+class Session:
+    """The search as an engine sees it. Use inside `ExperimentFolder.driven()`."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        tasks: Sequence[Task],
+        folder: ExperimentFolder,
+        trackers: Sequence[Tracker],
+    ) -> None:
+        self.experiment, self.folder = experiment, folder
+        self._trackers = trackers
+        self._clock = _WallClock(folder)
+        mend(folder.journal)
+        wall = experiment.budget.wall
+        self._search = Search(
+            experiment,
+            tasks,
+            folder.journal,
+            past=lambda number: folder.trial(number).epochs(),
+            seconds_left=None if wall is None else lambda: wall - self._clock.seconds(),
+        )
+        self._orders: dict[int, TrialOrder] = {}
+        self._counts = Counter(record.state for record in self._search.records() if record.role == "trial")
+        self._baselines_done = sum(
+            r.role == "baseline" and r.state == "COMPLETE" for r in self._search.records()
+        )
+        self._best: TrialRecord | None = None
+        self._best_scores: EpochMetrics | None = None
+        self._note_best(self._search.best())
+        self._next_write = 0.0
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Tells the mirrors when the search begins and ends, in whatever way it ends."""
+        for tracker in self._trackers:
+            tracker.search_started(self.experiment.name, self.state())
+        try:
+            yield
+        finally:
+            self.write_leaderboard()
+            for tracker in self._trackers:
+                tracker.search_finished(self.state())
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing will be started."""
+        return self._search.finished
+
+    def next(self) -> TrialOrder | None:
+        """A trial to start now, with its folder made; None while there is nothing to start."""
+        order = self._search.next()
+        if order is not None:
+            self._orders[order.number] = order
+            self.folder.trial(order.number).begin(order)
+            flat: dict[str, object] = dict(flatten(order.config))
+            for tracker in self._trackers:
+                tracker.trial_started(order, flat)
+        return order
+
+    def report(self, number: int, metrics: EpochMetrics) -> Decision:
+        """Takes an epoch; what it decides is in the study when it returns."""
+        decision = self._search.report(number, metrics)
+        for tracker in self._trackers:
+            tracker.epoch_finished(self._orders[number], metrics, decision)
+        if decision.stops:
+            self._ended(number)
+        return decision
+
+    def fail(self, number: int, reason: str) -> None:
+        """Ends a trial that cannot go on."""
+        self._search.fail(number, reason)
+        self._ended(number)
+
+    def untested(self) -> list[TrialOrder]:
+        """The final top trials and the baselines, as far as their test scores are missing."""
+        records = self._search.records()
+        complete = [record for record in records if record.state == "COMPLETE"]
+        ranked = sorted(
+            (record for record in complete if record.role == "trial"),
+            key=lambda record: (-(record.value or 0.0), record.number),
+        )
+        chosen = [record for record in complete if record.role == "baseline"] + ranked[:TOP_TRIALS]
+        folders = [self.folder.trial(record.number) for record in chosen]
+        return [trial.read_order() for trial in folders if not trial.test.exists()]
+
+    def keep_test(self, number: int, scores: Scores) -> None:
+        """Writes a trial's test scores, once."""
+        write_whole(self.folder.trial(number).test, json.dumps(scores, indent=1))
+
+    def leaderboard(self) -> Leaderboard:
+        """The ranked trials as they stand."""
+        return read_leaderboard(self.folder, self._search.records())
+
+    def write_leaderboard(self) -> None:
+        """leaderboard.csv and .parquet, as things stand."""
+        start = time.monotonic()
+        self.leaderboard().write(self.folder)
+        end = time.monotonic()
+        self._next_write = end + max(LEADERBOARD_SECONDS, LEADERBOARD_REST * (end - start))
+
+    def state(self) -> SearchState:
+        """The search at this moment."""
+        wall = self.experiment.budget.wall
+        return SearchState(
+            counts=dict(self._counts),
+            num_trials=self._search.num_trials,
+            baselines_done=self._baselines_done,
+            num_baselines=self._search.num_baselines,
+            best=self._best,
+            best_scores=self._best_scores,
+            seconds=self._clock.seconds(),
+            seconds_left=None if wall is None else max(0.0, wall - self._clock.seconds()),
+        )
+
+    def _ended(self, number: int) -> None:
+        record, order = self._search.record(number), self._orders.pop(number)
+        if record.role == "baseline":
+            self._baselines_done += record.state == "COMPLETE"
+        else:
+            self._counts[record.state] += 1
+            self._note_best(record)
+        for tracker in self._trackers:
+            tracker.trial_finished(order, record, self.state())
+        if time.monotonic() > self._next_write:
+            self.write_leaderboard()
+
+    def _note_best(self, record: TrialRecord | None) -> None:
+        if record is None or record.state != "COMPLETE" or record.value is None:
+            return
+        if self._best is None or self._best.value is None or record.value > self._best.value:
+            self._best = record
+            self._best_scores = best_epoch(self.folder.trial(record.number).epochs())
+
+
+class _WallClock:
+    """Seconds that drivers spent on this experiment: this one's, and each earlier one's until its last write."""
+
+    def __init__(self, folder: ExperimentFolder) -> None:
+        path = folder.path / "drivers.json"
+        drivers = json.loads(path.read_text()) if path.exists() else []
+        now = time.time()
+        if drivers:
+            last_write = folder.journal.stat().st_mtime if folder.journal.exists() else drivers[-1]["started"]
+            drivers[-1].setdefault("ended", max(last_write, drivers[-1]["started"]))
+        self._before = sum(driver["ended"] - driver["started"] for driver in drivers)
+        self._started = time.monotonic()
+        write_whole(path, json.dumps([*drivers, {"started": now}], indent=1))
+
+    def seconds(self) -> float:
+        """Wall time spent so far."""
+        return self._before + time.monotonic() - self._started

@@ -1,0 +1,91 @@
+"""What travels between the search and its trials: an order out, metrics back, a decision, a record at the end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mtlsearch.config import Config, TrialConfig
+
+Role = Literal["baseline", "trial"]
+State = Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL"]
+Scores = Mapping[str, Mapping[str, float | None]]
+"""Task → metric → value in the task's own units; None where the metric is undefined (one class only)."""
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2³²) from its parts, the same in every process; changing one part changes it all."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+class TrialOrder(Config):
+    """What one trial is to do. With the data, it determines every number that the trial reports."""
+
+    number: int
+    role: Role
+    config: TrialConfig
+    seed: int
+    epochs: int
+    """Most epochs to train."""
+    tasks: tuple[str, ...]
+    """Tasks to learn, in the data's order; a single-task baseline has one."""
+    metric: str
+    """What the trial maximises: `delta`, `mean` or `task/metric`."""
+    reference: Mapping[str, float] = {}
+    """For `delta`: task → main metric of its single-task baseline, on validation."""
+
+
+class EpochMetrics(Config):
+    """What one epoch measured; one line of metrics.jsonl."""
+
+    epoch: int
+    """Counts from 1."""
+    objective: float
+    """What is maximised, on validation."""
+    validation: Scores
+    train_loss: Mapping[str, float]
+    """Task → mean loss over the epoch; squared error in standard deviations, or cross-entropy in nats."""
+    task_weights: Mapping[str, float]
+    learning_rate: float
+    grad_norm: float
+    """Mean over steps of the whole gradient's norm, before clipping."""
+    seconds: float
+    samples_per_second: float
+    """Training rows a second, validation not counted."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a trial after a report; `state` is None while it goes on."""
+
+    state: Literal["COMPLETE", "PRUNED", "FAIL"] | None = None
+    reason: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether the trial ends here."""
+        return self.state is not None
+
+
+CONTINUE = Decision()
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as the study knows it."""
+
+    number: int
+    role: Role
+    state: State
+    params: Mapping[str, str | int | float | bool | None]
+    """Sampled parameters by their flat names; a baseline has none."""
+    value: float | None
+    """Objective: of the best epoch when COMPLETE, of the last one when PRUNED."""
+    reason: str
+    task: str | None = None
+    """The task of a single-task baseline."""
+    intermediate: Mapping[int, float] = field(default_factory=dict)
+    """Epoch → objective."""

@@ -1,0 +1,139 @@
+"""The ranked trials, as a table: complete ones first, best first, then pruned, then failed, then running."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mtlsearch.folder import ExperimentFolder, write_whole
+from mtlsearch.records import EpochMetrics, TrialRecord
+from mtlsearch.space import flatten
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
+_FIRST = ("trial", "role", "state", "objective")
+_LAST = ("epochs", "best_epoch", "seconds", "reason")
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows in rank order; every row has every column, None where it has no value."""
+
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names, in order."""
+        return tuple(self.rows[0]) if self.rows else _FIRST + _LAST
+
+    def table(self) -> pa.Table:
+        """The rows as an Arrow table."""
+        import pyarrow as pa
+
+        return pa.table({name: _column([row[name] for row in self.rows]) for name in self.columns})
+
+    def csv(self) -> str:
+        """RFC 4180, one header line."""
+        import pyarrow as pa
+        from pyarrow import csv
+
+        sink = pa.BufferOutputStream()
+        csv.write_csv(self.table(), sink)
+        return str(sink.getvalue().to_pybytes().decode())
+
+    def json(self) -> str:
+        """A list of objects; a value that is no JSON number (NaN, infinity) is null."""
+        return json.dumps(
+            [{name: _finite(value) for name, value in row.items()} for row in self.rows], indent=1
+        )
+
+    def write(self, folder: ExperimentFolder) -> None:
+        """leaderboard.csv and leaderboard.parquet, each whole."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        write_whole(folder.leaderboard, self.csv())
+        sink = pa.BufferOutputStream()
+        parquet.write_table(self.table(), sink)
+        write_whole(folder.leaderboard.with_suffix(".parquet"), sink.getvalue().to_pybytes())
+
+
+def read_leaderboard(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> Leaderboard:
+    """Ranks the study's trials and joins what their folders hold."""
+    ranked = sorted(records, key=_rank)
+    partial = [_row(folder, record) for record in ranked]
+    names = _ordered_names(partial)
+    return Leaderboard(tuple({name: row.get(name) for name in names} for row in partial))
+
+
+def best_epoch(epochs: Sequence[EpochMetrics]) -> EpochMetrics | None:
+    """The epoch with the highest objective; the earliest of equals."""
+    return max(epochs, key=lambda metrics: metrics.objective, default=None)
+
+
+def _rank(record: TrialRecord) -> tuple[int, bool, float, int]:
+    value = float("-inf") if record.value is None else record.value
+    return (_STATES.index(record.state), record.role == "baseline", -value, record.number)
+
+
+def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
+    trial = folder.trial(record.number)
+    epochs = trial.epochs()
+    best = best_epoch(epochs)
+    shown = (
+        best if record.state == "COMPLETE" or not epochs else epochs[-1]
+    )  # what the objective was taken from
+    row: dict[str, Any] = {
+        "trial": record.number,
+        "role": record.role,
+        "state": record.state,
+        "objective": record.value,
+    }
+    if shown is not None:
+        row |= {
+            f"{task}/{name}": value
+            for task, scores in shown.validation.items()
+            for name, value in scores.items()
+        }
+    if trial.test.exists():
+        test = json.loads(trial.test.read_text())
+        row |= {
+            f"test/{task}/{name}": value for task, scores in test.items() for name, value in scores.items()
+        }
+    if trial.order.exists():
+        row |= flatten(trial.read_order().config)
+    return row | {
+        "epochs": len(epochs),
+        "best_epoch": best.epoch if best else None,
+        "seconds": sum(metrics.seconds for metrics in epochs),
+        "reason": record.reason,
+    }
+
+
+def _ordered_names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """First and last columns as fixed; scores, then test scores, then parameters, each in the order met."""
+    met = dict.fromkeys(name for row in rows for name in row if name not in _FIRST + _LAST)
+    scores = [name for name in met if "/" in name and not name.startswith("test/")]
+    test = [name for name in met if name.startswith("test/")]
+    params = [name for name in met if "/" not in name]
+    return [*_FIRST, *scores, *test, *params, *_LAST]
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """One type a column; a column of several kinds of values (an enum beside numbers) becomes text."""
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} or len(kinds) <= 1:
+        return pa.array(
+            [float(value) if isinstance(value, int) and float in kinds else value for value in values]
+        )
+    return pa.array([None if value is None else str(value) for value in values])
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value

@@ -1,0 +1,95 @@
+"""Optuna's journal file, with writes that belong together reaching the disk together.
+
+Optuna appends a line for each parameter, report, attribute and state. A driver that is killed between two of
+them leaves a trial without all its parameters, or a report whose pruning decision is lost (successive halving
+notes a rung before it answers, and answers differently when asked again). One append, of one `write`, per
+question keeps the study whole, and costs one fsync instead of up to ten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from mtlsearch.errors import ConfigError
+
+
+class AtomicJournal(JournalFileBackend):
+    """A journal file whose `transaction` is on disk whole or not at all; other tools can read it at any time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pending: list[dict[str, Any]] | None = None
+        self._on_disk: int | None = None  # logs in the file while a transaction holds the lock
+        self._file_lock = JournalFileSymlinkLock(str(path))
+        super().__init__(str(path), lock_obj=self._file_lock)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything that is written inside reaches the file in one append at the end; nothing on an exception."""
+        assert self._pending is None, "transactions do not nest"
+        self._file_lock.acquire()
+        self._pending, self._on_disk = [], None
+        try:
+            yield
+            if self._pending:
+                self._append(self._pending)
+        finally:
+            self._pending, self._on_disk = None, None
+            self._file_lock.release()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Keeps the logs until the transaction ends, or writes them at once outside of one."""
+        if self._pending is None:
+            super().append_logs(logs)
+        else:
+            self._pending.extend(logs)
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """The file's logs, then the ones that wait in this transaction."""
+        if self._pending is None:
+            yield from super().read_logs(log_number_from)
+            return
+        if self._on_disk is None:  # the lock is ours, so the file cannot grow while we are inside
+            self._on_disk = log_number_from
+            for log in super().read_logs(log_number_from):
+                self._on_disk += 1
+                yield log
+        yield from list(self._pending)[max(0, log_number_from - self._on_disk) :]
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with self._path.open("ab", buffering=0) as file:
+            file.write(lines)
+            os.fsync(file.fileno())
+
+
+def mend(path: Path) -> None:
+    """Makes a journal usable again after its writer was killed. The caller is its only writer.
+
+    A lock that the dead process held is removed, and a last line that was cut off is dropped: what it
+    described had not happened yet.
+
+    Raises:
+        ConfigError: the file is damaged in the middle.
+    """
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
+    for number, line in enumerate(data[:whole].splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise ConfigError(
+                f"{path}:{number}: every line must be JSON, but this one is not. Restore the file from a copy."
+            ) from error

@@ -1,0 +1,277 @@
+"""The search: what to try next, and after each epoch whether to go on. No training, no machines.
+
+    order = search.next()                      # a trial to start, or None while there is nothing to start
+    decision = search.report(number, metrics)  # after each of its epochs
+    search.fail(number, reason)                # or: it cannot go on
+
+Each call is one transaction of the study, so whatever kills the driver, the study holds the state before the call
+or the state after it; a new `Search` over the same study goes on from there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from mtlsearch.config import Task, TrialConfig
+from mtlsearch.config.task import LOWER_IS_BETTER
+from mtlsearch.errors import MtlsearchError
+from mtlsearch.records import CONTINUE, Decision, EpochMetrics, TrialOrder, TrialRecord, derive_seed
+from mtlsearch.search.pruners import build_pruner
+from mtlsearch.search.samplers import Asked, GridSampler, build_sampler
+from mtlsearch.search.study import BASELINE, OUTCOME, SCORE, StudyFile, record_of
+from mtlsearch.space import Experiment
+
+Clock = Callable[[], float]
+
+
+class Search:
+    """One experiment's search over one study.
+
+    Args:
+        experiment: what the space file says.
+        tasks: the tasks that are learned.
+        journal: the study's file; what it holds already is where the search goes on.
+        past: trial number → epochs measured by trials that were running when the last driver ended.
+        seconds_left: wall time that is left; None for no limit.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        tasks: Sequence[Task],
+        journal: Path,
+        *,
+        past: Callable[[int], list[EpochMetrics]],
+        seconds_left: Clock | None = None,
+    ) -> None:
+        self._experiment, self._tasks = experiment, tuple(tasks)
+        self._budget, self._seconds_left = experiment.budget, seconds_left
+        sampler = build_sampler(
+            experiment.search.sampler, experiment.space, experiment.search.seed, self.admits
+        )
+        self._most_trials = (
+            min(self._budget.trials, len(sampler))
+            if isinstance(sampler, GridSampler)
+            else self._budget.trials
+        )
+        pruner = build_pruner(experiment.search.pruner, self._budget.epochs)
+        self._file = StudyFile(journal, experiment.name, sampler, pruner)
+        self._study = self._file.study
+        self._history: dict[int, list[EpochMetrics]] = {}
+        self._running: set[int] = set()
+        self._unfinished = deque(self._take_up(past))
+
+    # What to start -------------------------------------------------------------------------------------
+
+    def next(self) -> TrialOrder | None:
+        """A trial to start now. None while there is nothing to start, which may change unless `finished`.
+
+        Raises:
+            MtlsearchError: a single-task baseline failed, so Δ has no reference.
+        """
+        if self._unfinished:
+            trial = self._unfinished.popleft()
+        elif (task := self._next_baseline()) is not None:
+            with self._file.transaction():
+                trial = self._file.create_baseline(task)
+        elif self._baselines_running() or not self._may_start():
+            return None
+        else:
+            self._check_baselines()
+            with self._file.transaction():
+                trial = self._ask()
+        self._running.add(trial.number)
+        self._history.setdefault(trial.number, [])
+        return self._order(trial)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing will be started any more."""
+        return not (
+            self._running
+            or self._unfinished
+            or self._next_baseline()
+            or self._baselines_running()
+            or self._may_start()
+        )
+
+    def admits(self, config: TrialConfig) -> bool:
+        """Whether a configuration satisfies the constraints and can serve the tasks at all."""
+        possible = config.model.infeasible(len(self._tasks)) is None
+        return possible and self._experiment.space.violated(config) is None
+
+    # What becomes of it --------------------------------------------------------------------------------
+
+    def report(self, number: int, metrics: EpochMetrics) -> Decision:
+        """Takes an epoch's metrics; a decision that stops the trial is in the study already.
+
+        An epoch that was reported before (it was trained again after a crash) changes nothing.
+        """
+        trial, history = self._file.trial(number), self._history[number]
+        if history and metrics.epoch <= history[-1].epoch:
+            return CONTINUE
+        history.append(metrics)
+        if metrics.epoch in trial.intermediate_values:
+            return CONTINUE
+        with self._file.transaction():
+            decision = self._decide(trial, history)
+            if decision.stops:
+                self._tell(trial, decision, history)
+        if decision.stops:
+            self._running.discard(number)
+        return decision
+
+    def fail(self, number: int, reason: str) -> None:
+        """Ends a trial that cannot go on; the search goes on without it."""
+        with self._file.transaction():
+            self._tell(self._file.trial(number), Decision("FAIL", reason), self._history.get(number, []))
+        self._running.discard(number)
+
+    # What is known -------------------------------------------------------------------------------------
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial, by number."""
+        return [
+            record_of(trial) for trial in self._study.with_baselines() if trial.state != TrialState.WAITING
+        ]
+
+    def record(self, number: int) -> TrialRecord:
+        """One trial."""
+        return record_of(self._file.trial(number))
+
+    def best(self) -> TrialRecord | None:
+        """The best complete trial, baselines not counted."""
+        complete = [
+            record for record in self.records() if record.state == "COMPLETE" and record.role == "trial"
+        ]
+        return max(complete, key=lambda record: (record.value, -record.number), default=None)
+
+    @property
+    def num_trials(self) -> int:
+        """Most trials, baselines not counted."""
+        return self._most_trials
+
+    @property
+    def num_baselines(self) -> int:
+        """Single-task baselines that the objective needs."""
+        return len(self._tasks) if self._uses_baselines else 0
+
+    # Inside --------------------------------------------------------------------------------------------
+
+    def _decide(self, trial: FrozenTrial, history: Sequence[EpochMetrics]) -> Decision:
+        last, is_baseline = history[-1], BASELINE in trial.user_attrs
+        if not math.isfinite(last.objective):
+            return Decision("FAIL", f"the objective is {last.objective} at epoch {last.epoch}")
+        if not is_baseline:  # a baseline's objective is on another scale
+            self._file.report(trial, last.epoch, last.objective)
+        if (
+            last.epoch >= self._budget.epochs
+        ):  # a trial that trained to the end is complete, whatever a pruner says
+            return Decision("COMPLETE", f"trained all {self._budget.epochs} epochs")
+        best = max(history, key=lambda metrics: metrics.objective)  # the earliest of equals
+        if self._budget.patience is not None and last.epoch - best.epoch >= self._budget.patience:
+            return Decision(
+                "COMPLETE", f"no better than at epoch {best.epoch} for {self._budget.patience} epochs"
+            )
+        if is_baseline:
+            return CONTINUE
+        if self._seconds_left is not None and self._seconds_left() <= 0:
+            return Decision("PRUNED", f"the wall budget was spent at epoch {last.epoch}")
+        if self._file.should_prune(trial):
+            kind = self._experiment.search.pruner.kind
+            return Decision("PRUNED", f"{kind}: {last.objective:.5g} at epoch {last.epoch}")
+        return CONTINUE
+
+    def _tell(self, trial: FrozenTrial, decision: Decision, history: Sequence[EpochMetrics]) -> None:
+        assert decision.state is not None
+        value = None
+        if decision.state == "COMPLETE":
+            best = max(metrics.objective for metrics in history)
+            value = best
+            if (task := trial.user_attrs.get(BASELINE)) is not None:
+                value = 0.0  # its gain over itself
+                self._file.note(trial, SCORE, -best if self._main_metric(task) in LOWER_IS_BETTER else best)
+        self._file.tell(trial, TrialState[decision.state], value, decision.reason)
+
+    def _take_up(self, past: Callable[[int], list[EpochMetrics]]) -> Iterator[FrozenTrial]:
+        """Trials that ran when the last driver ended, after deciding on the epochs that it did not hear of."""
+        for trial in self._study.with_baselines():
+            if trial.state != TrialState.RUNNING:
+                continue
+            heard = trial.last_step or 0
+            epochs = past(trial.number)
+            self._history[trial.number] = [metrics for metrics in epochs if metrics.epoch <= heard]
+            unheard = (metrics for metrics in epochs if metrics.epoch > heard)
+            if not any(self.report(trial.number, metrics).stops for metrics in unheard):
+                yield trial
+
+    @property
+    def _uses_baselines(self) -> bool:
+        return self._experiment.objective.metric == "delta"
+
+    def _baselines(self) -> dict[str, FrozenTrial]:
+        """Task → its baseline, for those made so far; they are the study's first trials."""
+        first = self._study.with_baselines()[: len(self._tasks)]
+        return {trial.user_attrs[BASELINE]: trial for trial in first if BASELINE in trial.user_attrs}
+
+    def _next_baseline(self) -> str | None:
+        if not self._uses_baselines:
+            return None
+        made = self._baselines()
+        return next((task.name for task in self._tasks if task.name not in made), None)
+
+    def _baselines_running(self) -> bool:
+        return self._uses_baselines and any(
+            not trial.state.is_finished() for trial in self._baselines().values()
+        )
+
+    def _may_start(self) -> bool:
+        if self._seconds_left is not None and self._seconds_left() <= 0:
+            return False
+        started = (trial.state != TrialState.WAITING for trial in self._study.get_trials(deepcopy=False))
+        return sum(started) < self._most_trials
+
+    def _ask(self) -> FrozenTrial:
+        if not self._study.get_trials(deepcopy=False):
+            for fixed in self._experiment.search.enqueue:
+                self._study.enqueue_trial(self._experiment.space.assign(fixed))
+        trial = self._study.ask()
+        self._experiment.space.suggest(Asked(trial))
+        return self._file.trial(trial.number)
+
+    def _order(self, trial: FrozenTrial) -> TrialOrder:
+        task: str | None = trial.user_attrs.get(BASELINE)
+        return TrialOrder(
+            number=trial.number,
+            role="baseline" if task else "trial",
+            config=self._baseline_config() if task else self._experiment.space.config(trial.params),
+            seed=derive_seed(self._experiment.search.seed, trial.number),
+            epochs=self._budget.epochs,
+            tasks=(task,) if task else tuple(each.name for each in self._tasks),
+            metric=f"{task}/{self._main_metric(task)}" if task else self._experiment.objective.metric,
+            reference=self._reference() if self._uses_baselines and not task else {},
+        )
+
+    def _baseline_config(self) -> TrialConfig:
+        baseline = self._experiment.objective.baseline
+        return TrialConfig(model=baseline.model, optimizer=baseline.optimizer, batch_size=baseline.batch_size)
+
+    def _main_metric(self, task: str) -> str:
+        return next(each.main_metric for each in self._tasks if each.name == task)
+
+    def _check_baselines(self) -> None:
+        for task, trial in self._baselines().items():
+            if SCORE not in trial.user_attrs:
+                raise MtlsearchError(
+                    f"objective delta needs every single-task baseline, but that of {task} (trial {trial.number}) "
+                    f"failed: {trial.user_attrs.get(OUTCOME)}. Change objective.baseline, or write `objective: mean`."
+                )
+
+    def _reference(self) -> dict[str, float]:
+        """Task → its baseline's main metric."""
+        return {task: trial.user_attrs[SCORE] for task, trial in self._baselines().items()}

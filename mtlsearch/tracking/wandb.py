@@ -1,0 +1,142 @@
+"""Weights & Biases: one run a trial, its id the experiment's and the trial's, grouped by experiment.
+
+Runs live in a thread of the driver: starting one costs 0.1 s, and a trial should not wait for it. Without a login
+they are written to DIR/wandb, for `wandb sync`. Whatever goes wrong here is said once, and the search goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mtlsearch.config import WandbConfig
+from mtlsearch.records import Decision, EpochMetrics, TrialOrder, TrialRecord
+from mtlsearch.tracking.base import SearchState, Tracker
+
+_log = logging.getLogger(__name__)
+
+FINISH_SECONDS = 30.0
+"""Longest that the end of a search waits for W&B; the folder holds everything for a later sync."""
+
+
+class WandbTracker(Tracker):
+    """Mirrors every trial as a W&B run.
+
+    Args:
+        config: project, entity, mode.
+        folder: where offline runs go, as `folder/wandb`.
+        group: the experiment's name, which groups its runs.
+        experiment_id: names this experiment's runs apart from those of another with the same name.
+    """
+
+    def __init__(self, config: WandbConfig, folder: Path, group: str, experiment_id: str) -> None:
+        self._config, self._folder, self._group, self._id = config, folder, group, experiment_id
+        self._runs: dict[int, Any] = {}
+        self._mode: str | None = None
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._broken = False
+        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+        self._thread.start()
+
+    def trial_started(self, order: TrialOrder, flat: dict[str, object]) -> None:
+        """Opens the trial's run, or goes on with it."""
+        self._jobs.put(lambda: self._start(order, flat))
+
+    def epoch_finished(self, order: TrialOrder, metrics: EpochMetrics, decision: Decision) -> None:
+        """Logs the epoch."""
+        self._jobs.put(lambda: self._runs[order.number].log(_flatten(metrics), step=metrics.epoch))
+
+    def trial_finished(self, order: TrialOrder, record: TrialRecord, state: SearchState) -> None:
+        """Writes the summary and closes the run."""
+        self._jobs.put(lambda: self._finish(order, record))
+
+    def search_finished(self, state: SearchState) -> None:
+        """Closes what is still open, within a deadline."""
+        self._jobs.put(self._close)
+        self._jobs.put(None)
+        self._thread.join(FINISH_SECONDS)
+        if self._thread.is_alive():
+            _log.warning(
+                "W&B did not finish within %.0f s; what it has not sent is under %s",
+                FINISH_SECONDS,
+                self._folder / "wandb",
+            )
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._broken:
+                continue
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001  # a mirror must not disturb the search, whatever it raises
+                self._broken = True
+                _log.warning("W&B stopped mirroring this search (the folder has everything): %s", error)
+
+    def _start(self, order: TrialOrder, flat: dict[str, object]) -> None:
+        import wandb  # a second of imports, which only searches with W&B pay, and here in the thread
+
+        if self._mode is None:
+            self._mode = _resolve_mode(self._config.mode)
+            if self._mode == "offline":
+                _log.info(
+                    "W&B is offline; send its runs later with `wandb sync %s/wandb/offline-run-*`",
+                    self._folder,
+                )
+        kinds = [order.config.model.kind, order.config.balancing.kind, order.config.model.expert.kind]
+        self._runs[order.number] = wandb.init(
+            project=self._config.project,
+            entity=self._config.entity,
+            dir=str(self._folder),
+            id=f"{self._id}-{order.number:05d}",
+            name=f"{self._group}-{order.number:05d}",
+            group=self._group,
+            job_type=order.role,
+            tags=sorted({str(kind) for kind in kinds}),
+            config=dict(flat),
+            resume="allow" if self._mode == "online" else None,
+            reinit="create_new",
+            mode=self._mode,
+            settings=wandb.Settings(console="off", silent=True, init_timeout=20, x_disable_stats=True),
+        )
+
+    def _finish(self, order: TrialOrder, record: TrialRecord) -> None:
+        run = self._runs.pop(order.number)
+        run.summary.update({"objective": record.value, "state": record.state, "reason": record.reason})
+        run.finish(exit_code=1 if record.state == "FAIL" else 0)
+
+    def _close(self) -> None:
+        for run in self._runs.values():
+            run.finish()
+        self._runs.clear()
+
+
+def _resolve_mode(mode: str) -> str:
+    """`auto` is online with a key in the environment or in ~/.netrc, else offline; never asks on the terminal."""
+    if mode != "auto":
+        return mode
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    import wandb
+
+    return "online" if wandb.api.api_key else "offline"
+
+
+def _flatten(metrics: EpochMetrics) -> Mapping[str, float]:
+    flat: dict[str, float] = {
+        "epoch": metrics.epoch,
+        "objective": metrics.objective,
+        "learning_rate": metrics.learning_rate,
+        "grad_norm": metrics.grad_norm,
+        "seconds": metrics.seconds,
+        "samples_per_second": metrics.samples_per_second,
+    }
+    for task, scores in metrics.validation.items():
+        flat |= {f"{task}/{name}": value for name, value in scores.items() if value is not None}
+    flat |= {f"{task}/train_loss": loss for task, loss in metrics.train_loss.items()}
+    flat |= {f"{task}/weight": weight for task, weight in metrics.task_weights.items()}
+    return flat

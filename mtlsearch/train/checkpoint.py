@@ -1,0 +1,55 @@
+"""A trial's checkpoints: last.pt to go on from, best.pt to use. Written whole, read without unpickling.
+
+Batch order and dropout are functions of (trial's seed, epoch, rank), so the epoch is all that they need.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtlsearch.folder import TrialFolder
+
+
+@dataclass
+class Checkpoint:
+    """The state after an epoch."""
+
+    epoch: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    balancer: dict[str, Any]
+    best_objective: float
+    best_epoch: int
+
+
+def save(folder: TrialFolder, state: Checkpoint) -> None:
+    """Replaces last.pt, and best.pt when this epoch is the best so far."""
+    last = folder.checkpoint / "last.pt"
+    aside = last.with_suffix(".writing")
+    torch.save(asdict(state), aside)
+    aside.replace(last)
+    if state.best_epoch == state.epoch:  # a second name for the same file, not a second copy
+        aside.unlink(missing_ok=True)
+        os.link(last, aside)
+        aside.replace(folder.checkpoint / "best.pt")
+
+
+def load_last(folder: TrialFolder, device: torch.device) -> Checkpoint | None:
+    """The state to go on from, or None when the trial starts."""
+    return _load(folder.checkpoint / "last.pt", device)
+
+
+def load_best(folder: TrialFolder, device: torch.device) -> Checkpoint | None:
+    """The state after the best epoch, or None when there is none yet."""
+    return _load(folder.checkpoint / "best.pt", device)
+
+
+def _load(path: Path, device: torch.device) -> Checkpoint | None:
+    if not path.exists():
+        return None
+    return Checkpoint(**torch.load(path, map_location=device, weights_only=True))

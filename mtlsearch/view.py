@@ -1,0 +1,176 @@
+"""What the commands print. Tables and colours are rich's; nothing here decides anything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from mtlsearch.config import DataConfig
+from mtlsearch.folder import ExperimentFolder
+from mtlsearch.orchestrate.plan import Plan
+from mtlsearch.report import Leaderboard, read_leaderboard
+from mtlsearch.search import read_records
+from mtlsearch.space import flatten
+from mtlsearch.tracking.terminal import format_seconds
+
+if TYPE_CHECKING:
+    from mtlsearch.data import DataSchema
+    from mtlsearch.orchestrate.check import Probe
+
+console = Console()
+SHOWN_TRIALS = 10
+PLAN_SAMPLES = 5
+
+
+@contextmanager
+def interruptible(folder: Path) -> Iterator[None]:
+    """Ctrl-C ends with exit code 130 and says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say = (
+            f"Go on with: mtlsearch resume {folder}"
+            if (folder / "plan.json").exists()
+            else "Nothing was written."
+        )
+        sys.stderr.write(f"mtlsearch: interrupted. {say}\n")
+        sys.exit(130)
+
+
+def print_plan(plan: Plan) -> None:
+    """Data, tasks, space, budget, resources, and the first configurations that a random draw gives."""
+    experiment = plan.experiment
+    budget, resources = experiment.budget, experiment.resources
+    wall = f", at most {format_seconds(budget.wall)}" if budget.wall else ""
+    baselines = (
+        f"{len(plan.tasks)} single-task baselines, then " if experiment.objective.metric == "delta" else ""
+    )
+    _line("experiment", experiment.name)
+    _line("data", experiment.data.source)
+    _line("tasks", ", ".join(f"{task.name} ({task.kind}, {task.main_metric})" for task in plan.tasks))
+    _line("objective", f"{experiment.objective.metric}, maximised")
+    _line(
+        "search",
+        f"sampler {experiment.search.sampler.kind}, pruner {experiment.search.pruner.kind}, seed {experiment.search.seed}",
+    )
+    _line("budget", f"{baselines}{budget.trials} trials of at most {budget.epochs} epochs{wall}")
+    _line(
+        "resources",
+        f"{resources.workers_per_trial} workers a trial, each {resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs",
+    )
+    dimensions = experiment.space.dimensions
+    grid = experiment.space.grid_size()
+    _line("space", f"{len(dimensions)} dimensions" + (f", {grid:,} combinations" if grid else ""))
+    for name, domain in dimensions.items():
+        console.print(f"  {name}: {domain}", markup=False, highlight=False, soft_wrap=True)
+    for constraint in experiment.space.constraints:
+        console.print(f"  where {constraint.text}", markup=False, highlight=False, soft_wrap=True)
+    _line("five random configurations", "")
+    for config in plan.sample(PLAN_SAMPLES):
+        row = "  ".join(f"{name}={_short(value)}" for name, value in flatten(config).items())
+        console.print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_probes(probes: Sequence[Probe]) -> None:
+    """What two steps of the extreme configurations took."""
+    for probe in probes:
+        console.print(
+            f"{probe.name} configuration: {probe.num_parameters:,} parameters, {probe.step_seconds * 1000:.0f} ms a step, "
+            f"about {format_seconds(probe.epoch_seconds)} an epoch",
+            highlight=False,
+        )
+
+
+def print_result(folder: ExperimentFolder) -> None:
+    """The leaderboard's top, the winner's test scores, and where everything is."""
+    board = read_leaderboard(folder, read_records(folder.journal))
+    print_leaderboard(board)
+    winner = next((row for row in board.rows if row["role"] == "trial" and row["state"] == "COMPLETE"), None)
+    if winner is not None:
+        scores = {
+            name.removeprefix("test/"): value for name, value in winner.items() if name.startswith("test/")
+        }
+        _line(
+            f"trial {winner['trial']} on test",
+            "  ".join(f"{name} {_short(value)}" for name, value in scores.items() if value is not None),
+        )
+    _line("everything is in", str(folder.path))
+
+
+def print_leaderboard(board: Leaderboard) -> None:
+    """The first trials, with the main columns; the CSV has all."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    chosen = [name for name in board.columns if _is_main(name)]
+    for name in chosen:
+        table.add_column(
+            name.replace("/", "\n"), justify="left" if name in ("role", "state", "model.kind") else "right"
+        )
+    for row in board.rows[:SHOWN_TRIALS]:
+        table.add_row(*("" if row[name] is None else _short(row[name]) for name in chosen))
+    console.print(table)
+    if len(board.rows) > SHOWN_TRIALS:
+        console.print(f"… and {len(board.rows) - SHOWN_TRIALS} more, all in leaderboard.csv", highlight=False)
+
+
+def print_sources() -> None:
+    """The sources, with what their configs say of them."""
+    for source in _sources():
+        name = source.model_fields["source"].default
+        console.print(f"{name}: {source.__doc__}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_schema(schema: DataSchema) -> None:
+    """Tasks, columns and splits of a data set."""
+    _line("source", f"{schema.source} ({schema.data_digest})")
+    for index, task in enumerate(schema.tasks):
+        scale = (
+            f", mean {schema.label_mean[index]:.4g}, deviation {schema.label_std[index]:.4g}"
+            if task.kind == "regression"
+            else ""
+        )
+        _line(f"task {task.name}", f"{task.kind}{scale}")
+    _line("numeric columns", ", ".join(schema.numeric_names))
+    _line(
+        "categorical columns", ", ".join(f"{each.name} ({each.cardinality})" for each in schema.categorical)
+    )
+    for counts in schema.splits:
+        labels = ", ".join(
+            f"{task.name} {missing:,} missing" + ("" if positives is None else f" {positives:,} positive")
+            for task, missing, positives in zip(schema.tasks, counts.missing, counts.positives, strict=True)
+        )
+        _line(counts.name, f"{counts.num_rows:,} rows: {labels}")
+
+
+def _sources() -> list[Any]:
+    union, *_ = get_args(DataConfig)
+    return list(get_args(union))
+
+
+def _is_main(name: str) -> bool:
+    metric = name.rpartition("/")[2]
+    is_main_score = "/" in name and not name.startswith("test/") and metric in ("auroc", "rmse")
+    return is_main_score or name in (
+        "trial",
+        "role",
+        "state",
+        "objective",
+        "model.kind",
+        "balancing.kind",
+        "optimizer.lr",
+        "epochs",
+    )
+
+
+def _line(label: str, text: str) -> None:
+    console.print(f"[bold]{label}[/bold]: ", end="")
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

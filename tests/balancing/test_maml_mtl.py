@@ -1,0 +1,221 @@
+"""MAML-MTL against its definition, on a network with a shared layer, a head a task and a parameter nobody reads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad
+
+from mtlsearch.balancing import Part, build_balancer
+from mtlsearch.config import MamlMtlConfig
+
+ETA = 0.3
+NUM_TASKS = 3
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Linear(4, 5)
+        self.heads = nn.ModuleList(nn.Linear(5, 1) for _ in range(NUM_TASKS))
+        self.unused = nn.Parameter(torch.ones(2))
+
+    def forward(self, x_BI: Tensor) -> Tensor:
+        h_BH = torch.tanh(self.shared(x_BI))
+        return torch.cat([head(h_BH) for head in self.heads], 1)
+
+
+class NetworkLosses:
+    """The plainest TaskLosses: squared error on one process, a part being some of the rows."""
+
+    num_tasks = NUM_TASKS
+
+    def __init__(self, rows: Mapping[Part, slice], share: float = 1.0) -> None:
+        generator = torch.Generator().manual_seed(0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.network = Network().double()
+        self.x_BI = torch.randn(10, 4, generator=generator, dtype=torch.float64)
+        self.y_BK = torch.randn(10, NUM_TASKS, generator=generator, dtype=torch.float64)
+        self.rows, self.share = rows, share
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        return dict(self.network.named_parameters())
+
+    def __call__(self) -> Tensor:
+        return self.at(self.parameters, "all")
+
+    def at(self, parameters: Mapping[str, Tensor], part: Part = "all") -> Tensor:
+        rows = self.rows[part]
+        outputs_BK = functional_call(self.network, dict(parameters), (self.x_BI[rows],))
+        return (outputs_BK - self.y_BK[rows]).square().mean(0)
+
+    def mean_over_ranks(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [self.share * tensor for tensor in tensors]
+
+
+FULL: Mapping[Part, slice] = {"all": slice(10), "inner": slice(10), "outer": slice(10)}
+SPLIT: Mapping[Part, slice] = {"all": slice(10), "inner": slice(7), "outer": slice(7, 10)}
+ROWS = pytest.mark.parametrize("rows", [FULL, SPLIT], ids=["full", "split"])
+STEPS = pytest.mark.parametrize("steps", [1, 2, 3])
+
+
+def balanced(losses: NetworkLosses, order: int, steps: int) -> dict[str, Tensor]:
+    config = MamlMtlConfig(inner_lr=ETA, order=order, inner_steps=steps)
+    build_balancer(config, NUM_TASKS, seed=0).backward(losses)
+    return {name: p.grad for name, p in losses.parameters.items() if p.grad is not None}
+
+
+def objective(losses: NetworkLosses, steps: int, theta: Mapping[str, Tensor]) -> Tensor:
+    """Σ_k L_k(θ_k; outer) as a function of θ."""
+    total = torch.zeros((), dtype=torch.float64)
+    for task in range(NUM_TASKS):
+        theta_k = dict(theta)
+        for _ in range(steps):
+            slope = grad(lambda p, task=task: losses.at(p, "inner")[task])(theta_k)
+            theta_k = {name: value - ETA * slope[name] for name, value in theta_k.items()}
+        total = total + losses.at(theta_k, "outer")[task]
+    return total
+
+
+def first_order_oracle(losses: NetworkLosses, steps: int) -> dict[str, Tensor]:
+    """The loop as it is usually written: a copy of the network for each task, stepped by SGD."""
+    total = {name: torch.zeros_like(p) for name, p in losses.parameters.items()}
+    original = losses.network
+    for task in range(NUM_TASKS):
+        losses.network = copy.deepcopy(original)
+        sgd = torch.optim.SGD(losses.network.parameters(), lr=ETA)
+        for _ in range(steps):
+            sgd.zero_grad()
+            losses.at(losses.parameters, "inner")[task].backward()
+            sgd.step()
+        sgd.zero_grad()
+        losses.at(losses.parameters, "outer")[task].backward()
+        for name, parameter in losses.parameters.items():
+            if parameter.grad is not None:
+                total[name] += parameter.grad
+    losses.network = original
+    return total
+
+
+def second_order_oracle(losses: NetworkLosses, steps: int) -> dict[str, Tensor]:
+    theta = {name: p.detach() for name, p in losses.parameters.items()}
+    return grad(lambda p: objective(losses, steps, p))(theta)
+
+
+def difference(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@ROWS
+@STEPS
+def test_first_order_is_the_loop_over_copies(rows, steps) -> None:
+    losses = NetworkLosses(rows)
+    assert difference(balanced(losses, 1, steps), first_order_oracle(losses, steps)) < 1e-6
+
+
+@ROWS
+@STEPS
+def test_second_order_is_the_gradient_of_the_whole_objective(rows, steps) -> None:
+    losses = NetworkLosses(rows)
+    assert difference(balanced(losses, 2, steps), second_order_oracle(losses, steps)) < 1e-6
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_second_order_is_the_slope_that_finite_differences_see(steps) -> None:
+    losses = NetworkLosses(SPLIT)
+    gradient = balanced(losses, 2, steps)
+    generator = torch.Generator().manual_seed(1)
+    theta = {name: p.detach() for name, p in losses.parameters.items()}
+    for _ in range(3):
+        way = {n: torch.randn(p.shape, generator=generator, dtype=torch.float64) for n, p in theta.items()}
+        ahead, behind = (
+            objective(losses, steps, {n: p + step * way[n] for n, p in theta.items()})
+            for step in (1e-5, -1e-5)
+        )
+        slope = sum(float((gradient[n] * way[n]).sum()) for n in theta)
+        assert float(ahead - behind) / 2e-5 == pytest.approx(slope, abs=1e-7)
+
+
+def test_the_oracles_tell_the_orders_and_the_parts_apart() -> None:
+    """The test of the test: mutants must fail it."""
+    losses = NetworkLosses(SPLIT)
+    first, second = balanced(losses, 1, 1), balanced(losses, 2, 1)
+    assert difference(first, second_order_oracle(losses, 1)) > 1e-2
+    assert difference(second, first_order_oracle(losses, 1)) > 1e-2
+    assert difference(first, first_order_oracle(NetworkLosses(FULL), 1)) > 1e-2
+    swapped = NetworkLosses({**SPLIT, "inner": SPLIT["outer"], "outer": SPLIT["inner"]})
+    assert difference(second, second_order_oracle(swapped, 1)) > 1e-2
+    assert difference(second, balanced(losses, 2, 2)) > 1e-2
+
+
+class QuadraticLosses(NetworkLosses):
+    """L_k(θ) = ½ a_k (θ - c_k)² with one number θ = 1, a = (1, 2), c = (0, 3)."""
+
+    num_tasks = 2
+
+    def __init__(self, share: float = 1.0) -> None:
+        self.share = share
+        self.theta = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        return {"theta": self.theta}
+
+    def at(self, parameters: Mapping[str, Tensor], part: Part = "all") -> Tensor:
+        a_K, c_K = torch.tensor([1.0, 2.0]).double(), torch.tensor([0.0, 3.0]).double()
+        return 0.5 * a_K * (parameters["theta"] - c_K).square()
+
+
+@pytest.mark.parametrize(
+    ("order", "steps", "expected"),
+    [  # Σ a_k (1 - η a_k)^(order · steps) (θ - c_k) at η = 1/4: factors 3/4 and 1/2
+        (1, 1, 0.75 - 4 * 0.5),
+        (1, 2, 0.75**2 - 4 * 0.5**2),
+        (2, 1, 0.75**2 - 4 * 0.5**2),
+        (2, 3, 0.75**6 - 4 * 0.5**6),
+    ],
+)
+def test_pinned_on_two_parabolas(order: int, steps: int, expected: float) -> None:
+    losses = QuadraticLosses()
+    config = MamlMtlConfig(inner_lr=0.25, order=order, inner_steps=steps)
+    step = build_balancer(config, 2, seed=0).backward(losses)
+    assert losses.theta.grad is not None
+    assert losses.theta.grad.item() == pytest.approx(expected, abs=1e-12)
+    assert step.loss_K.tolist() == [0.5, 4.0]
+    assert step.weights_K.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_inner_and_outer_gradients_are_averaged_over_ranks(order: int) -> None:
+    """Another rank whose gradients are all zero halves every mean: η acts as η/2, and the result is halved."""
+    losses = QuadraticLosses(share=0.5)
+    build_balancer(MamlMtlConfig(inner_lr=0.25, order=order), 2, seed=0).backward(losses)
+    expected = 0.5 * (0.875**order - 4 * 0.75**order)
+    assert losses.theta.grad is not None
+    assert losses.theta.grad.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_parameter_that_nobody_reads_gets_zeros() -> None:
+    assert not balanced(NetworkLosses(FULL), 2, 1)["unused"].any()
+
+
+def test_a_vanishing_inner_step_is_the_plain_gradient_of_the_outer_part() -> None:
+    losses = NetworkLosses(SPLIT)
+    losses.at(losses.parameters, "outer").sum().backward()
+    plain = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in losses.parameters.items()}
+    config = MamlMtlConfig(inner_lr=1e-9, order=2)
+    build_balancer(config, NUM_TASKS, seed=0).backward(losses)
+    tiny = {name: p.grad for name, p in losses.parameters.items() if p.grad is not None}
+    assert difference(tiny, plain) < 1e-7
+
+
+def test_how_the_batch_is_to_be_split() -> None:
+    assert build_balancer(MamlMtlConfig(), 2, seed=0).inner_fraction is None
+    assert build_balancer(MamlMtlConfig(inner_fraction=0.8), 2, seed=0).inner_fraction == 0.8

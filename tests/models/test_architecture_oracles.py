@@ -1,0 +1,171 @@
+"""Every architecture against its equations, written with loops over tasks, experts and layers.
+
+Axes: B batch, I inputs, E experts, K tasks, H hidden units, W widest output.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtlsearch.config import (
+    ArchitectureConfig,
+    DenseConfig,
+    MMoEConfig,
+    MMoEExConfig,
+    SharedBottomConfig,
+    SingleTaskConfig,
+)
+from mtlsearch.models import Inputs, InputSpec, MultiTaskModel, build_model
+
+SPEC = InputSpec(5, (3, 7))
+WIDTHS = (1, 3, 2)
+B = 6
+
+
+def some_inputs() -> Inputs:
+    generator = torch.Generator().manual_seed(1)
+    columns = [torch.randint(n, (B,), generator=generator) for n in SPEC.cardinalities]
+    return Inputs(torch.randn(B, SPEC.num_numeric, generator=generator), torch.stack(columns, 1))
+
+
+def embedded(state: dict[str, Tensor], prefix: str, inputs: Inputs, network: int) -> Tensor:
+    rows = []
+    for b in range(B):
+        row = [inputs.numeric_BF[b]]
+        for c in range(len(SPEC.cardinalities)):
+            row.append(state[f"{prefix}.tables.{c}"][inputs.categorical_BC[b, c], network])
+        rows.append(torch.cat(row))
+    return torch.stack(rows)
+
+
+def layers(state: dict[str, Tensor], prefix: str, stack: int, x_BI: Tensor) -> Tensor:
+    depth = 0
+    while f"{prefix}.{depth}.weight_EIH" in state:
+        weight, bias = state[f"{prefix}.{depth}.weight_EIH"][stack], state[f"{prefix}.{depth}.bias_EH"][stack]
+        x_BI = torch.relu(x_BI @ weight + bias)
+        depth += 1
+    return x_BI
+
+
+def expert(state: dict[str, Tensor], prefix: str, e: int, x_BI: Tensor) -> Tensor:
+    weight_HI, bias_H = state[f"{prefix}.first.weight_EHI"][e], state[f"{prefix}.first.bias_EH"][e]
+    first_BH = torch.relu(x_BI @ weight_HI.T + bias_H)
+    return layers(state, f"{prefix}.deeper.layers", e, first_BH)
+
+
+def tower(state: dict[str, Tensor], k: int, x_BH: Tensor) -> Tensor:
+    hidden_BH = layers(state, "towers.hidden.layers", k, x_BH)
+    output_BW = hidden_BH @ state["towers.head.weight_EIH"][k] + state["towers.head.bias_EH"][k]
+    return output_BW[:, : WIDTHS[k]]
+
+
+def single_task_oracle(state: dict[str, Tensor], inputs: Inputs) -> list[Tensor]:
+    outputs = []
+    for k in range(len(WIDTHS)):
+        x_BI = embedded(state, "embeddings", inputs, k)
+        outputs.append(tower(state, k, layers(state, "experts.layers", k, x_BI)))
+    return outputs
+
+
+def shared_bottom_oracle(state: dict[str, Tensor], inputs: Inputs) -> list[Tensor]:
+    f_BH = expert(state, "bottom", 0, embedded(state, "inputs.embeddings", inputs, 0))
+    return [tower(state, k, f_BH) for k in range(len(WIDTHS))]
+
+
+def mmoe_oracle(state: dict[str, Tensor], inputs: Inputs) -> list[Tensor]:
+    x_BI = embedded(state, "inputs.embeddings", inputs, 0)
+    outputs = []
+    for k, weight_EI in enumerate(state["gates.weight_KEI"]):
+        every = range(len(weight_EI))
+        opened = [e for e in every if "open_KE" not in state or state["open_KE"][k, e]]
+        score = {e: torch.exp(x_BI @ weight_EI[e]) for e in opened}
+        mixed_BH = sum(
+            (score[e] / sum(score.values()))[:, None] * expert(state, "experts", e, x_BI) for e in opened
+        )
+        assert isinstance(mixed_BH, Tensor)
+        outputs.append(tower(state, k, mixed_BH))
+    return outputs
+
+
+def build(config: ArchitectureConfig) -> MultiTaskModel:
+    return build_model(config, SPEC, WIDTHS, seed=3)
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+@pytest.mark.parametrize("tower_layers", [0, 2])
+@pytest.mark.parametrize(
+    ("config", "oracle"),
+    [
+        (SingleTaskConfig(hidden=8), single_task_oracle),
+        (SharedBottomConfig(hidden=8), shared_bottom_oracle),
+        (MMoEConfig(hidden=8), mmoe_oracle),
+        (MMoEExConfig(hidden=8, num_experts=5, alpha=0.6), mmoe_oracle),
+        (MMoEExConfig(hidden=8, num_experts=3, alpha=1.0), mmoe_oracle),
+        (MMoEExConfig(hidden=8, alpha=1.0, exclusivity="exclusion"), mmoe_oracle),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_the_model_is_its_equations(config, oracle, num_layers, tower_layers) -> None:
+    changes = {"expert": DenseConfig(num_layers=num_layers), "tower_layers": tower_layers}
+    model = build(config.model_copy(update=changes))
+    inputs = some_inputs()
+    expected = torch.cat(oracle(model.state_dict(), inputs), 1)
+    torch.testing.assert_close(model(inputs), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (SingleTaskConfig(), []),
+        (SharedBottomConfig(), []),
+        (MMoEConfig(), []),
+        (MMoEExConfig(), []),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_pinned_outputs(config, expected) -> None:
+    inputs = Inputs(torch.linspace(-1, 1, 5).reshape(1, 5), torch.tensor([[1, 2]]))
+    torch.testing.assert_close(build(config)(inputs).flatten(), torch.tensor(expected), rtol=0, atol=2e-5)
+
+
+def test_mmoe_with_one_expert_is_a_shared_bottom() -> None:
+    mmoe, bottom = build(MMoEConfig(num_experts=1)), build(SharedBottomConfig())
+    state = {name.replace("experts", "bottom"): value for name, value in mmoe.state_dict().items()}
+    del state["gates.weight_KEI"]
+    bottom.load_state_dict(state)
+    torch.testing.assert_close(mmoe(some_inputs()), bottom(some_inputs()), rtol=0, atol=1e-6)
+
+
+def test_mmoeex_without_exclusive_experts_is_mmoe_from_the_same_seed() -> None:
+    mmoeex, mmoe = build(MMoEExConfig(alpha=0.0)), build(MMoEConfig())
+    assert torch.equal(mmoeex(some_inputs()), mmoe(some_inputs()))
+
+
+def own(name: str, tensor: Tensor, k: int) -> Tensor:
+    """The slice of a single-task parameter that belongs to task k."""
+    return tensor[:, k : k + 1] if "tables" in name else tensor[k : k + 1]
+
+
+def test_a_single_task_network_gets_nothing_from_the_others() -> None:
+    model = build(SingleTaskConfig(expert=DenseConfig(num_layers=2)))
+    outputs = model(some_inputs()).split(WIDTHS, dim=1)
+    for k, output in enumerate(outputs):
+        gradients = torch.autograd.grad(output.square().sum(), list(model.parameters()), retain_graph=True)
+        for (name, _), gradient in zip(model.named_parameters(), gradients, strict=True):
+            assert own(name, gradient, k).any(), name
+            others = [own(name, gradient, j) for j in range(len(WIDTHS)) if j != k]
+            assert not torch.cat(others).any(), name
+
+
+def test_a_single_task_output_is_that_of_a_network_of_its_own() -> None:
+    config = SingleTaskConfig(expert=DenseConfig(num_layers=2))
+    together = build(config)(some_inputs()).split(WIDTHS, dim=1)
+    for k, width in enumerate(WIDTHS):
+        alone = build_model(config, SPEC, (width,), seed=0)
+        state = {name: own(name, value, k) for name, value in build(config).state_dict().items()}
+        for name in ("towers.head.weight_EIH", "towers.head.bias_EH"):
+            state[name] = state[name][..., :width]
+        alone.load_state_dict(state)
+        torch.testing.assert_close(alone(some_inputs()), together[k], rtol=0, atol=1e-6)
