@@ -59,9 +59,7 @@ EngineOption = Annotated[Engine, typer.Option(help="ray, or local: one trial at 
 @app.command()
 def run(
     space: SpaceFile,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The experiment's folder, a new one.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The experiment's folder, a new one.")] = None,
     trials: Annotated[int | None, typer.Option(help="Short for --set budget.trials=N.")] = None,
     address: Address = None,
     overrides: Overrides = None,

@@ -116,9 +116,7 @@ class ExperimentFolder:
         missing = [name.name for name in (folder.space, folder.plan) if not name.is_file()]
         if missing:
             found = "is not a folder" if not path.is_dir() else f"has no {' and no '.join(missing)}"
-            raise ConfigError(
-                f"{path} is no experiment: it {found}. Give the folder that `mtlsearch run --out` wrote."
-            )
+            raise ConfigError(f"{path} is no experiment: it {found}. Give the folder that `mtlsearch run --out` wrote.")
         return folder
 
     def read_plan(self) -> dict[str, Any]:

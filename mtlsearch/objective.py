@@ -42,9 +42,7 @@ def score(metric: str, tasks: Sequence[Task], scores: Scores, reference: Mapping
 def gains(tasks: Sequence[Task], scores: Scores, reference: Mapping[str, float]) -> dict[str, float]:
     """Task → relative gain of its main metric over the baseline; negative where sharing hurts."""
     return {
-        task.name: _relative_gain(
-            task.main_metric, _defined(scores, task.name, task.main_metric), reference[task.name]
-        )
+        task.name: _relative_gain(task.main_metric, _defined(scores, task.name, task.main_metric), reference[task.name])
         for task in tasks
     }
 
@@ -80,9 +78,7 @@ def check_metric(metric: str, tasks: Sequence[Task], where: Where | None) -> Non
 
 def _relative_gain(metric: str, value: float, reference: float) -> float:
     if reference == 0:
-        raise TrialFailed(
-            f"the baseline's {metric} is 0, so a relative gain over it is undefined; use objective: mean"
-        )
+        raise TrialFailed(f"the baseline's {metric} is 0, so a relative gain over it is undefined; use objective: mean")
     gain = (value - reference) / abs(reference)
     return -gain if metric in LOWER_IS_BETTER else gain
 
@@ -90,7 +86,5 @@ def _relative_gain(metric: str, value: float, reference: float) -> float:
 def _defined(scores: Scores, task: str, metric: str) -> float:
     value = scores[task][metric]
     if value is None:
-        raise TrialFailed(
-            f"{metric} of task {task!r} is undefined on validation: it has no labels, or one class only"
-        )
+        raise TrialFailed(f"{metric} of task {task!r} is undefined on validation: it has no labels, or one class only")
     return value

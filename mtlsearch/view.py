@@ -34,11 +34,7 @@ def interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say = (
-            f"Go on with: mtlsearch resume {folder}"
-            if (folder / "plan.json").exists()
-            else "Nothing was written."
-        )
+        say = f"Go on with: mtlsearch resume {folder}" if (folder / "plan.json").exists() else "Nothing was written."
         sys.stderr.write(f"mtlsearch: interrupted. {say}\n")
         sys.exit(130)
 
@@ -48,9 +44,7 @@ def print_plan(plan: Plan) -> None:
     experiment = plan.experiment
     budget, resources = experiment.budget, experiment.resources
     wall = f", at most {format_seconds(budget.wall)}" if budget.wall else ""
-    baselines = (
-        f"{len(plan.tasks)} single-task baselines, then " if experiment.objective.metric == "delta" else ""
-    )
+    baselines = f"{len(plan.tasks)} single-task baselines, then " if experiment.objective.metric == "delta" else ""
     _line("experiment", experiment.name)
     _line("data", experiment.data.source)
     _line("tasks", ", ".join(f"{task.name} ({task.kind}, {task.main_metric})" for task in plan.tasks))
@@ -93,9 +87,7 @@ def print_result(folder: ExperimentFolder) -> None:
     print_leaderboard(board)
     winner = next((row for row in board.rows if row["role"] == "trial" and row["state"] == "COMPLETE"), None)
     if winner is not None:
-        scores = {
-            name.removeprefix("test/"): value for name, value in winner.items() if name.startswith("test/")
-        }
+        scores = {name.removeprefix("test/"): value for name, value in winner.items() if name.startswith("test/")}
         _line(
             f"trial {winner['trial']} on test",
             "  ".join(f"{name} {_short(value)}" for name, value in scores.items() if value is not None),
@@ -136,9 +128,7 @@ def print_schema(schema: DataSchema) -> None:
         )
         _line(f"task {task.name}", f"{task.kind}{scale}")
     _line("numeric columns", ", ".join(schema.numeric_names))
-    _line(
-        "categorical columns", ", ".join(f"{each.name} ({each.cardinality})" for each in schema.categorical)
-    )
+    _line("categorical columns", ", ".join(f"{each.name} ({each.cardinality})" for each in schema.categorical))
     for counts in schema.splits:
         labels = ", ".join(
             f"{task.name} {missing:,} missing" + ("" if positives is None else f" {positives:,} positive")

@@ -1,7 +1,8 @@
 """MAML-MTL: each task's loss after a temporary step on it.
 
 Aoki, Tung, Oliveira, "Heterogeneous Multi-task Learning with Expert Diversity", arXiv 2106.10595, fig. 2
-(after MAML, arXiv 1703.03400): θ_k = θ - η ∇L_k(θ; inner), `inner_steps` times, on all parameters, none frozen; the update follows the gradient of Σ_k L_k(θ_k; outer) with respect to θ.
+(after MAML, arXiv 1703.03400): θ_k = θ - η ∇L_k(θ; inner), `inner_steps` times, on all parameters, none frozen;
+the update follows the gradient of Σ_k L_k(θ_k; outer) with respect to θ.
 Order 1 takes the inner gradient as a constant, so that gradient is Σ_k ∇L_k at θ_k.
 Where we deviate: the whole batch can serve both sides (as published, updates see a batch's last 20 % only).
 The reported losses are those at θ on the inner part.
@@ -41,9 +42,7 @@ class MamlMtl(Balancer):
         loss_K = loss_K.detach()
         return BalancedStep(loss_K, torch.ones_like(loss_K))
 
-    def _inner_step(
-        self, losses: TaskLosses, inner: Sequence[Tensor], thetas: Sequence[Tensors]
-    ) -> list[Tensors]:
+    def _inner_step(self, losses: TaskLosses, inner: Sequence[Tensor], thetas: Sequence[Tensors]) -> list[Tensors]:
         """Every θ_k one step down its own loss; the ranks agree on all tasks' gradients at once."""
         gradients: list[Tensor] = []
         for loss, theta in zip(inner, thetas, strict=True):

@@ -151,12 +151,7 @@ class ThresholdConfig(Config):
 
 
 _Wrapped = Annotated[
-    MedianConfig
-    | PercentileConfig
-    | HyperbandConfig
-    | SuccessiveHalvingConfig
-    | WilcoxonConfig
-    | ThresholdConfig,
+    MedianConfig | PercentileConfig | HyperbandConfig | SuccessiveHalvingConfig | WilcoxonConfig | ThresholdConfig,
     Field(discriminator="kind"),
 ]
 
@@ -167,9 +162,7 @@ class PatientConfig(Config):
     kind: Literal["patient"] = "patient"
     patience: Annotated[int, Field(ge=0)] = 2
     min_delta: Annotated[float, Field(ge=0)] = 0.0
-    wrapped: (
-        Annotated[_Wrapped, BeforeValidator(_name_is_kind, json_schema_input_type=_Wrapped | str)] | None
-    ) = None
+    wrapped: Annotated[_Wrapped, BeforeValidator(_name_is_kind, json_schema_input_type=_Wrapped | str)] | None = None
     """The pruner to ask then; without one, the trial is stopped."""
 
 
@@ -189,12 +182,12 @@ PrunerConfig = Annotated[
 class SearchConfig(Config):
     """Who proposes configurations, who stops them."""
 
-    sampler: Annotated[
-        SamplerConfig, BeforeValidator(_name_is_kind, json_schema_input_type=SamplerConfig | str)
-    ] = TpeConfig()
-    pruner: Annotated[
-        PrunerConfig, BeforeValidator(_name_is_kind, json_schema_input_type=PrunerConfig | str)
-    ] = HyperbandConfig()
+    sampler: Annotated[SamplerConfig, BeforeValidator(_name_is_kind, json_schema_input_type=SamplerConfig | str)] = (
+        TpeConfig()
+    )
+    pruner: Annotated[PrunerConfig, BeforeValidator(_name_is_kind, json_schema_input_type=PrunerConfig | str)] = (
+        HyperbandConfig()
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seeds the sampler, and with the trial's number every trial."""
     enqueue: Annotated[tuple[Mapping[str, Any], ...], Field(strict=False)] = ()

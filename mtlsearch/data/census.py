@@ -28,7 +28,7 @@ TASKS = (
     Task(name="income", kind="binary"),
     Task(name="marital", kind="binary"),
     Task(name="education", kind="binary"),
-    Task(name="age", kind="regression"),
+    Task(name="age", kind="regression", unit="years"),
 )
 NAMES = (
     ("census-income.data", "census_income_1994_1995_train.csv"),

@@ -21,9 +21,7 @@ def check_columns(columns: Columns, tasks: Sequence[Task], file: Path) -> None:
     """Raises ConfigError for an empty split, an infinite value, or a task that has nothing to learn."""
     for name in SPLITS:
         if not len(columns.rows[name]):
-            raise ConfigError(
-                f"every split must have rows, but {name} is empty. Add rows for it.", Where(file)
-            )
+            raise ConfigError(f"every split must have rows, but {name} is empty. Add rows for it.", Where(file))
     for column, column_N in (*columns.numeric.items(), *columns.labels.items()):
         _check_finite(column, column_N, file)
     for task in tasks:

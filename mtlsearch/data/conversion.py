@@ -46,9 +46,7 @@ def fit_schema(columns: Columns, tasks: Sequence[Task], source: str, digest: str
         data_digest=digest,
         tasks=tuple(tasks),
         numeric=tuple(fit_numeric(name, column[train]) for name, column in columns.numeric.items()),
-        categorical=tuple(
-            fit_categorical(name, column.take(train)) for name, column in columns.categorical.items()
-        ),
+        categorical=tuple(fit_categorical(name, column.take(train)) for name, column in columns.categorical.items()),
         label_mean=tuple(mean for mean, _ in stats),
         label_std=tuple(std for _, std in stats),
         splits=tuple(_counts(columns, tasks, name) for name in SPLITS),
@@ -61,9 +59,7 @@ def encode_split(columns: Columns, schema: DataSchema, name: SplitName) -> Split
 
     rows = columns.rows[name]
     numeric = {encoder.name: columns.numeric[encoder.name][rows] for encoder in schema.numeric}
-    categorical = {
-        encoder.name: columns.categorical[encoder.name].take(rows) for encoder in schema.categorical
-    }
+    categorical = {encoder.name: columns.categorical[encoder.name].take(rows) for encoder in schema.categorical}
     return Split(
         name=name,
         numeric_NF=encode_numeric(schema.numeric, numeric, len(rows)),

@@ -29,9 +29,7 @@ def check_header(path: Path, columns: Mapping[str, str]) -> None:
             f"the header must name {', '.join(map(repr, absent))}, but it has {found}.{hint}", Where(path, 1)
         )
     if twice := [name for name in columns if header.count(name) > 1]:
-        raise ConfigError(
-            f"a column is named once, but the header has {twice[0]!r} twice. Rename one.", Where(path, 1)
-        )
+        raise ConfigError(f"a column is named once, but the header has {twice[0]!r} twice. Rename one.", Where(path, 1))
 
 
 def conversion_fault(
@@ -104,7 +102,6 @@ def _ragged(path: Path, line: int, expected: int, found: int) -> ConfigError:
 
 def _no_number(path: Path, line: int, name: str, field: str) -> ConfigError:
     return ConfigError(
-        f"column {name!r} must hold finite numbers, but here stands {field!r}. "
-        "Mend it, or leave the field empty.",
+        f"column {name!r} must hold finite numbers, but here stands {field!r}. Mend it, or leave the field empty.",
         Where(path, line),
     )

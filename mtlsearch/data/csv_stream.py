@@ -33,9 +33,7 @@ def open_csv(path: Path) -> Iterator[IO[bytes]]:
             Where(path),
         ) from error
     except OSError as error:
-        raise ConfigError(
-            f"the file must be readable, but: {error.strerror or error}.", Where(path)
-        ) from error
+        raise ConfigError(f"the file must be readable, but: {error.strerror or error}.", Where(path)) from error
 
 
 @contextmanager

@@ -104,9 +104,7 @@ def fit_categorical(name: str, train: Strings) -> CategoricalEncoder:
     return CategoricalEncoder(name=name, vocabulary=tuple(vocabulary))
 
 
-def encode_numeric(
-    encoders: Sequence[NumericEncoder], columns: Mapping[str, Floats], num_rows: int
-) -> Floats:
+def encode_numeric(encoders: Sequence[NumericEncoder], columns: Mapping[str, Floats], num_rows: int) -> Floats:
     """Named raw columns → numeric_NF."""
     import numpy as np
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 TASKS = (
     Task(name="cancelled", kind="binary"),
     Task(name="dep_late15", kind="binary"),
-    Task(name="arr_delay", kind="regression"),
-    Task(name="air_time", kind="regression"),
+    Task(name="arr_delay", kind="regression", unit="minutes"),
+    Task(name="air_time", kind="regression", unit="minutes"),
 )
 LATE = 15.0
 """Minutes from which the US Department of Transportation counts a departure as late."""
@@ -51,7 +51,7 @@ class Flights:
     """The source `flights`."""
 
     config: FlightsConfig
-    version: int = 2
+    version: int = 1
     tasks: tuple[Task, ...] = TASKS
 
     def files(self) -> tuple[Path, ...]:
@@ -63,9 +63,7 @@ class Flights:
         flights_path, weather_path = self.files()
         flights = read_csv(flights_path, FLIGHTS)
         weather = read_csv(weather_path, WEATHER)
-        numbers = {
-            name: flights.column(name).to_numpy() for name, kind in FLIGHTS.items() if kind == "number"
-        }
+        numbers = {name: flights.column(name).to_numpy() for name, kind in FLIGHTS.items() if kind == "number"}
         texts = {name: flights.column(name).chunk(0) for name, kind in FLIGHTS.items() if kind == "text"}
         check_ranges(numbers, DATES | {"sched_dep_time": (0, 2400)}, flights_path)
         check_ranges({name: weather.column(name).to_numpy() for name in HOURS}, HOURS, weather_path)
@@ -98,6 +96,4 @@ def _labels(numbers: Mapping[str, Any]) -> dict[str, Floats]:
 def _rows(month_N: Any) -> dict[SplitName, Ints]:
     import numpy as np
 
-    return {
-        name: np.flatnonzero((month_N >= first) & (month_N <= last)) for name, (first, last) in MONTHS.items()
-    }
+    return {name: np.flatnonzero((month_N >= first) & (month_N <= last)) for name, (first, last) in MONTHS.items()}

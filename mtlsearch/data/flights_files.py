@@ -15,9 +15,7 @@ def flights_files(path: str | None) -> tuple[Path, ...]:
     """flights.csv and weather.csv, compressed or not. Raises ConfigError when one is missing."""
     folder = _packaged() if path is None else Path(path).expanduser()
     if not folder.is_dir():
-        raise ConfigError(
-            f"data.path must be a folder with {' and '.join(NAMES)}, but there is none.", Where(folder)
-        )
+        raise ConfigError(f"data.path must be a folder with {' and '.join(NAMES)}, but there is none.", Where(folder))
     return tuple(_file(folder, name) for name in NAMES)
 
 

@@ -74,15 +74,11 @@ def weather_numbers(numbers: Mapping[str, Any], origin: Strings, weather: Table)
     keys_N = reports.keys(origin, departure_hours(numbers))
     now = {name: reports.at(name, keys_N) for name in MEASURED}
     before = {
-        name: [reports.at(name, keys_N, ago) for ago in range(1, 7)]
-        for name in ("precip", "visib", "wind_speed")
+        name: [reports.at(name, keys_N, ago) for ago in range(1, 7)] for name in ("precip", "visib", "wind_speed")
     }
     direction_N = np.deg2rad(now["wind_dir"])
     columns = {
-        **{
-            name: now[name]
-            for name in ("temp", "dewp", "humid", "wind_speed", "wind_gust", "pressure", "visib")
-        },
+        **{name: now[name] for name in ("temp", "dewp", "humid", "wind_speed", "wind_gust", "pressure", "visib")},
         "wind_east": -now["wind_speed"] * np.sin(direction_N),  # wind_dir is where the wind comes from
         "wind_north": -now["wind_speed"] * np.cos(direction_N),
         "rain": 100 * now["precip"],

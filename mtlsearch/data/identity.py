@@ -33,7 +33,7 @@ def digest_of(config: DataConfig, version: int, files: Sequence[Path], memory: P
         "format": FORMAT,
         "version": version,
         "options": config.model_dump(mode="json", exclude={"path", "tasks"}),
-        "tasks": [task.name for task in tasks_of(config)],
+        "tasks": [task.model_dump(mode="json") for task in tasks_of(config)],
         "files": [content_hash(file, memory) for file in files],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -55,9 +55,7 @@ def tasks_of(config: DataConfig) -> tuple[Task, ...]:
         if name not in known:
             raise ConfigError(_unknown_task(name, config.source, tuple(known)))
         if chosen.count(name) > 1:
-            raise ConfigError(
-                f"data.tasks: every task is named once, but {name!r} is there twice. Remove one."
-            )
+            raise ConfigError(f"data.tasks: every task is named once, but {name!r} is there twice. Remove one.")
     return tuple(known[name] for name in chosen)
 
 

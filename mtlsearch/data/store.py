@@ -43,9 +43,7 @@ class Store:
             text = (folder / SCHEMA).read_text(encoding="utf-8")
             return cls(folder, DataSchema.model_validate_json(text))
         except FileNotFoundError as error:
-            raise ConfigError(
-                f"the folder must be a data store with {SCHEMA}, but has none.", Where(folder)
-            ) from error
+            raise ConfigError(f"the folder must be a data store with {SCHEMA}, but has none.", Where(folder)) from error
         except ValidationError as error:
             raise ConfigError(
                 f"the file must be a data set's schema, but it is not ({error.error_count()} faults). "
@@ -110,7 +108,6 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f"the cache folder must be writable, but: {error.strerror or error}. "
-            "Set MTLSEARCH_CACHE to one that is.",
+            f"the cache folder must be writable, but: {error.strerror or error}. Set MTLSEARCH_CACHE to one that is.",
             Where(folder),
         ) from error

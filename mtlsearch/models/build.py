@@ -22,9 +22,7 @@ from mtlsearch.models.shared_bottom import SharedBottom
 from mtlsearch.models.single_task import SingleTask
 
 
-def build_model(
-    config: ArchitectureConfig, inputs: InputSpec, widths: tuple[int, ...], seed: int
-) -> MultiTaskModel:
+def build_model(config: ArchitectureConfig, inputs: InputSpec, widths: tuple[int, ...], seed: int) -> MultiTaskModel:
     """A model whose initial weights depend on `seed` alone; `widths` are the tasks' numbers of outputs.
 
     A combination that cannot serve so many tasks is a ConfigError.

@@ -18,17 +18,13 @@ from torch.nn import functional as F
 def linear_parameter(shape: tuple[int, ...], num_inputs: int, generator: torch.Generator) -> nn.Parameter:
     """Uniform in ±1/√I, which is what nn.Linear draws its weight and its bias from."""
     bound = 1 / math.sqrt(num_inputs)
-    return nn.Parameter(
-        torch.empty(shape, device=generator.device).uniform_(-bound, bound, generator=generator)
-    )
+    return nn.Parameter(torch.empty(shape, device=generator.device).uniform_(-bound, bound, generator=generator))
 
 
 class SharedInputLinear(nn.Module):
     """E layers that read the same input: one product [B, I] x [I, E·H]."""
 
-    def __init__(
-        self, num_layers: int, num_inputs: int, num_outputs: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, num_layers: int, num_inputs: int, num_outputs: int, generator: torch.Generator) -> None:
         super().__init__()
         self.weight_EHI = linear_parameter((num_layers, num_outputs, num_inputs), num_inputs, generator)
         self.bias_EH = linear_parameter((num_layers, num_outputs), num_inputs, generator)
@@ -43,9 +39,7 @@ class SharedInputLinear(nn.Module):
 class BatchedLinear(nn.Module):
     """E layers that read an input each: a batch of E products."""
 
-    def __init__(
-        self, num_layers: int, num_inputs: int, num_outputs: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, num_layers: int, num_inputs: int, num_outputs: int, generator: torch.Generator) -> None:
         super().__init__()
         self.weight_EIH = linear_parameter((num_layers, num_inputs, num_outputs), num_inputs, generator)
         self.bias_EH = linear_parameter((num_layers, num_outputs), num_inputs, generator)
@@ -58,9 +52,7 @@ class BatchedLinear(nn.Module):
 class HiddenLayers(nn.Module):
     """ReLU layers, E stacks side by side, dropout after each."""
 
-    def __init__(
-        self, num_stacks: int, sizes: tuple[int, ...], dropout: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, num_stacks: int, sizes: tuple[int, ...], dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         pairs = pairwise(sizes)
         self.layers = nn.ModuleList(BatchedLinear(num_stacks, i, h, generator) for i, h in pairs)

@@ -1,7 +1,7 @@
 """Multi-gate mixture of experts with exclusivity.
 
-Aoki, Tung, Oliveira, "Heterogeneous Multi-task Learning with Expert Diversity", arXiv 2106.10595: ⌊αE⌋ of
-the E experts are exclusive. Exclusivity: such an expert is open to one random task only; exclusion: closed to one.
+Aoki, Tung, Oliveira, "Heterogeneous Multi-task Learning with Expert Diversity", arXiv 2106.10595: ⌊αE⌋ of the
+experts are exclusive. Exclusivity: such an expert is open to one random task only; exclusion: closed to one.
 Where we deviate: a closed gate has logit -inf, so that no weight leaks to it (zeroing weights after a softmax
 leaves the open ones short of one); experts are dealt so that every task keeps an open one; the exclusive ones
 are the first ones, which is no loss since all experts are drawn alike.

@@ -39,9 +39,7 @@ class Driver:
         with ExitStack() as stack:
             self._enter_machines(stack, plan)
             digest = open_store(plan.experiment.data).schema.data_digest
-            folder = ExperimentFolder.create(
-                out, plan.experiment.text, plan.to_json() | {"data_digest": digest}
-            )
+            folder = ExperimentFolder.create(out, plan.experiment.text, plan.to_json() | {"data_digest": digest})
             self._search(plan, folder)
         return folder
 

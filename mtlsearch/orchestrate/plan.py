@@ -138,9 +138,7 @@ def _versions() -> dict[str, str]:
 def _git_commit() -> str | None:
     """The commit of the folder that the search is started in; None where there is none."""
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
-        )
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

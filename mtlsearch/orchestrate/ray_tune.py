@@ -29,6 +29,9 @@ from mtlsearch.space import Experiment
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's least, nearly: trials read their data from memory-mapped files, not from Ray's object store."""
 
+MOST_ACTORS = 10_000
+"""No bound: as many trials run at once as the cluster has room for."""
+
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # we log ourselves
@@ -36,6 +39,9 @@ _ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "10",
     "TUNE_RESULT_BUFFER_LENGTH": "0",  # a decision after every epoch
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshots are not used: the study is the truth
+    # All slots' actors start together. One by one, the second would be started for a trial that the first, done
+    # sooner, takes over, and be killed, again and again while trials are shorter than an actor's start.
+    "TUNE_MAX_PENDING_TRIALS_PG": str(MOST_ACTORS),  # _Bridge.room bounds them
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -105,6 +111,10 @@ class _Bridge:
         self.error: MtlsearchError | None = None
         self._resources = session.experiment.resources
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Tune pickles its searcher for a restore that never happens: a resume starts anew over the study."""
+        return object, ()
+
     def room(self) -> bool:
         """Whether one more trial fits now. Tune would ask for one more than fits, before it can know the results
         of those that run."""
@@ -122,7 +132,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
     """Hands the session's orders to Tune."""
 
     def __init__(self, bridge: _Bridge) -> None:
-        super().__init__(metric="objective", mode="max")
+        super().__init__()
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -138,9 +148,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
             return str(Searcher.FINISHED)
         return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial that the study does not know the end of has failed."""
         number = self._bridge.numbers.pop(trial_id, None)
         if number is None:
@@ -161,6 +169,13 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
     def __init__(self, bridge: _Bridge) -> None:
         super().__init__()
         self._bridge = bridge
+        self._keeps_actors = False
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        """Has Tune keep idle actors. It would stop them while baselines are waited for, and start them anew after."""
+        if not self._keeps_actors:
+            controller._actor_cache.increase_max(trial.placement_group_factory, by=MOST_ACTORS)
+            self._keeps_actors = True
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP when the study has ended the trial."""
@@ -205,7 +220,7 @@ def _check_capacity(resources: ResourcesConfig, experiment: Experiment) -> None:
 
 
 def _placement(resources: ResourcesConfig) -> tune.PlacementGroupFactory:
-    bundle = {"CPU": resources.cpus_per_worker}
+    bundle = {"CPU": float(resources.cpus_per_worker)}
     if resources.gpus_per_worker > 0:
         bundle["GPU"] = resources.gpus_per_worker
     return tune.PlacementGroupFactory([bundle] * resources.workers_per_trial)
@@ -215,9 +230,7 @@ def _slots(resources: ResourcesConfig) -> int:
     have = ray.cluster_resources()
     fits = [int(have.get("CPU", 0.0) // (resources.workers_per_trial * resources.cpus_per_worker))]
     if resources.gpus_per_worker > 0:
-        fits.append(
-            int(have.get("GPU", 0.0) / (resources.workers_per_trial * resources.gpus_per_worker) + 1e-9)
-        )
+        fits.append(int(have.get("GPU", 0.0) / (resources.workers_per_trial * resources.gpus_per_worker) + 1e-9))
     return max(1, min([*fits, *([resources.max_concurrent] if resources.max_concurrent else [])]))
 
 

@@ -50,9 +50,7 @@ class Session:
         )
         self._orders: dict[int, TrialOrder] = {}
         self._counts = Counter(record.state for record in self._search.records() if record.role == "trial")
-        self._baselines_done = sum(
-            r.role == "baseline" and r.state == "COMPLETE" for r in self._search.records()
-        )
+        self._baselines_done = sum(r.role == "baseline" and r.state == "COMPLETE" for r in self._search.records())
         self._best: TrialRecord | None = None
         self._best_scores: EpochMetrics | None = None
         self._note_best(self._search.best())
@@ -131,7 +129,7 @@ class Session:
         """The search at this moment."""
         wall = self.experiment.budget.wall
         return SearchState(
-            counts=dict(self._counts),
+            counts={str(name): count for name, count in self._counts.items()},
             num_trials=self._search.num_trials,
             baselines_done=self._baselines_done,
             num_baselines=self._search.num_baselines,
@@ -171,7 +169,7 @@ class _WallClock:
         if drivers:
             last_write = folder.journal.stat().st_mtime if folder.journal.exists() else drivers[-1]["started"]
             drivers[-1].setdefault("ended", max(last_write, drivers[-1]["started"]))
-        self._before = sum(driver["ended"] - driver["started"] for driver in drivers)
+        self._before: float = sum(driver["ended"] - driver["started"] for driver in drivers)
         self._started = time.monotonic()
         write_whole(path, json.dumps([*drivers, {"started": now}], indent=1))
 

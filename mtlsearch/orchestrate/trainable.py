@@ -113,9 +113,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     def _begin(self, order: str) -> None:
         self._order = TrialOrder.model_validate_json(order)
         self._folder = ExperimentFolder(self._setting.folder).trial(self._order.number)
-        ray.get(
-            [other.begin.remote(order) for other in self._others], timeout=self._setting.resources.timeout
-        )
+        ray.get([other.begin.remote(order) for other in self._others], timeout=self._setting.resources.timeout)
         self._rank.begin(self._order)
 
     def _meet(self, setting: str) -> Rank:
@@ -126,9 +124,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             num_gpus=resources.gpus_per_worker,
             scheduling_strategy=PlacementGroupSchedulingStrategy(get_current_placement_group()),
         )
-        self._others = [
-            actor.remote(setting, rank, address) for rank in range(1, resources.workers_per_trial)
-        ]
+        self._others = [actor.remote(setting, rank, address) for rank in range(1, resources.workers_per_trial)]
         return self._setting.start_rank(0, address)
 
     def _wait(self, pending: list[Any]) -> None:

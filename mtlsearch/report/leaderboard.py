@@ -47,9 +47,7 @@ class Leaderboard:
 
     def json(self) -> str:
         """A list of objects; a value that is no JSON number (NaN, infinity) is null."""
-        return json.dumps(
-            [{name: _finite(value) for name, value in row.items()} for row in self.rows], indent=1
-        )
+        return json.dumps([{name: _finite(value) for name, value in row.items()} for row in self.rows], indent=1)
 
     def write(self, folder: ExperimentFolder) -> None:
         """leaderboard.csv and leaderboard.parquet, each whole."""
@@ -84,9 +82,7 @@ def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
     trial = folder.trial(record.number)
     epochs = trial.epochs()
     best = best_epoch(epochs)
-    shown = (
-        best if record.state == "COMPLETE" or not epochs else epochs[-1]
-    )  # what the objective was taken from
+    shown = best if record.state == "COMPLETE" or not epochs else epochs[-1]  # what the objective was taken from
     row: dict[str, Any] = {
         "trial": record.number,
         "role": record.role,
@@ -94,16 +90,10 @@ def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
         "objective": record.value,
     }
     if shown is not None:
-        row |= {
-            f"{task}/{name}": value
-            for task, scores in shown.validation.items()
-            for name, value in scores.items()
-        }
+        row |= {f"{task}/{name}": value for task, scores in shown.validation.items() for name, value in scores.items()}
     if trial.test.exists():
         test = json.loads(trial.test.read_text())
-        row |= {
-            f"test/{task}/{name}": value for task, scores in test.items() for name, value in scores.items()
-        }
+        row |= {f"test/{task}/{name}": value for task, scores in test.items() for name, value in scores.items()}
     if trial.order.exists():
         row |= flatten(trial.read_order().config)
     return row | {
@@ -129,9 +119,7 @@ def _column(values: list[Any]) -> pa.Array:
 
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} or len(kinds) <= 1:
-        return pa.array(
-            [float(value) if isinstance(value, int) and float in kinds else value for value in values]
-        )
+        return pa.array([float(value) if isinstance(value, int) and float in kinds else value for value in values])
     return pa.array([None if value is None else str(value) for value in values])
 
 

@@ -28,9 +28,7 @@ def build_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
         case MedianConfig():
             return optuna.pruners.MedianPruner(config.n_startup_trials, config.n_warmup_epochs)
         case PercentileConfig():
-            return optuna.pruners.PercentilePruner(
-                config.percentile, config.n_startup_trials, config.n_warmup_epochs
-            )
+            return optuna.pruners.PercentilePruner(config.percentile, config.n_startup_trials, config.n_warmup_epochs)
         case HyperbandConfig():
             # max_resource is fixed: "auto" would read it off the first trial that completes, whichever that is.
             return optuna.pruners.HyperbandPruner(config.min_epochs, epochs, config.reduction_factor)

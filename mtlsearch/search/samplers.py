@@ -121,9 +121,7 @@ class TreeSampler(BaseSampler):
         """Never needed: `sample_relative` names every active parameter."""
         raise AssertionError(f"{param_name} was not part of the drawn configuration")
 
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Nothing: no sampler here keeps state outside of the study."""
 
     def _draw(self, study: Study, trial: FrozenTrial, seed: int) -> _Drawn:
@@ -153,9 +151,7 @@ class TreeSampler(BaseSampler):
                 case RandomConfig():
                     return optuna.samplers.RandomSampler(seed)
                 case QmcConfig():  # one sequence for the whole search; the study counts the place in it
-                    return optuna.samplers.QMCSampler(
-                        seed=self._seed, scramble=True, warn_independent_sampling=False
-                    )
+                    return optuna.samplers.QMCSampler(seed=self._seed, scramble=True, warn_independent_sampling=False)
                 case CmaEsConfig():
                     return optuna.samplers.CmaEsSampler(
                         n_startup_trials=self._config.n_startup_trials,
@@ -163,9 +159,7 @@ class TreeSampler(BaseSampler):
                         seed=seed,
                     )
                 case GpConfig():
-                    return optuna.samplers.GPSampler(
-                        n_startup_trials=self._config.n_startup_trials, seed=seed
-                    )
+                    return optuna.samplers.GPSampler(n_startup_trials=self._config.n_startup_trials, seed=seed)
                 case GridConfig():
                     raise AssertionError("a grid has its own sampler")
                 case _:

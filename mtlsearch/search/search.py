@@ -51,13 +51,9 @@ class Search:
     ) -> None:
         self._experiment, self._tasks = experiment, tuple(tasks)
         self._budget, self._seconds_left = experiment.budget, seconds_left
-        sampler = build_sampler(
-            experiment.search.sampler, experiment.space, experiment.search.seed, self.admits
-        )
+        sampler = build_sampler(experiment.search.sampler, experiment.space, experiment.search.seed, self.admits)
         self._most_trials = (
-            min(self._budget.trials, len(sampler))
-            if isinstance(sampler, GridSampler)
-            else self._budget.trials
+            min(self._budget.trials, len(sampler)) if isinstance(sampler, GridSampler) else self._budget.trials
         )
         pruner = build_pruner(experiment.search.pruner, self._budget.epochs)
         self._file = StudyFile(journal, experiment.name, sampler, pruner)
@@ -93,11 +89,7 @@ class Search:
     def finished(self) -> bool:
         """Whether nothing runs and nothing will be started any more."""
         return not (
-            self._running
-            or self._unfinished
-            or self._next_baseline()
-            or self._baselines_running()
-            or self._may_start()
+            self._running or self._unfinished or self._next_baseline() or self._baselines_running() or self._may_start()
         )
 
     def admits(self, config: TrialConfig) -> bool:
@@ -136,9 +128,7 @@ class Search:
 
     def records(self) -> list[TrialRecord]:
         """Every trial, by number."""
-        return [
-            record_of(trial) for trial in self._study.with_baselines() if trial.state != TrialState.WAITING
-        ]
+        return [record_of(trial) for trial in self._study.with_baselines() if trial.state != TrialState.WAITING]
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
@@ -146,9 +136,7 @@ class Search:
 
     def best(self) -> TrialRecord | None:
         """The best complete trial, baselines not counted."""
-        complete = [
-            record for record in self.records() if record.state == "COMPLETE" and record.role == "trial"
-        ]
+        complete = [record for record in self.records() if record.state == "COMPLETE" and record.role == "trial"]
         return max(complete, key=lambda record: (record.value, -record.number), default=None)
 
     @property
@@ -169,15 +157,11 @@ class Search:
             return Decision("FAIL", f"the objective is {last.objective} at epoch {last.epoch}")
         if not is_baseline:  # a baseline's objective is on another scale
             self._file.report(trial, last.epoch, last.objective)
-        if (
-            last.epoch >= self._budget.epochs
-        ):  # a trial that trained to the end is complete, whatever a pruner says
+        if last.epoch >= self._budget.epochs:  # a trial that trained to the end is complete, whatever a pruner says
             return Decision("COMPLETE", f"trained all {self._budget.epochs} epochs")
         best = max(history, key=lambda metrics: metrics.objective)  # the earliest of equals
         if self._budget.patience is not None and last.epoch - best.epoch >= self._budget.patience:
-            return Decision(
-                "COMPLETE", f"no better than at epoch {best.epoch} for {self._budget.patience} epochs"
-            )
+            return Decision("COMPLETE", f"no better than at epoch {best.epoch} for {self._budget.patience} epochs")
         if is_baseline:
             return CONTINUE
         if self._seconds_left is not None and self._seconds_left() <= 0:
@@ -226,9 +210,7 @@ class Search:
         return next((task.name for task in self._tasks if task.name not in made), None)
 
     def _baselines_running(self) -> bool:
-        return self._uses_baselines and any(
-            not trial.state.is_finished() for trial in self._baselines().values()
-        )
+        return self._uses_baselines and any(not trial.state.is_finished() for trial in self._baselines().values())
 
     def _may_start(self) -> bool:
         if self._seconds_left is not None and self._seconds_left() <= 0:

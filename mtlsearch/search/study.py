@@ -58,9 +58,7 @@ class SearchStudy(optuna.Study):
 class StudyFile:
     """A study in a journal file, opened by the one driver that may write to it."""
 
-    def __init__(
-        self, path: Path, name: str, sampler: BaseSampler, pruner: optuna.pruners.BasePruner
-    ) -> None:
+    def __init__(self, path: Path, name: str, sampler: BaseSampler, pruner: optuna.pruners.BasePruner) -> None:
         optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
         self._journal = AtomicJournal(path)
         storage = optuna.storages.JournalStorage(self._journal)

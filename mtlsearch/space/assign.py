@@ -41,9 +41,7 @@ def _assign_component(spot: Spot, node: Component, name: str) -> Assignment:
     for key in values.value:
         if key == "kind" in allowed:
             if values.value[key] != node.kind:
-                values.wrong_key(
-                    key, f"`{spot.name}` is {node.kind} in `space:`, found {shown(values.value[key])}"
-                )
+                values.wrong_key(key, f"`{spot.name}` is {node.kind} in `space:`, found {shown(values.value[key])}")
         elif key in fields:
             result |= assign(values.child(key), fields[key], join(name, key))
         else:
@@ -56,9 +54,7 @@ def _assign_branch(spot: Spot, node: Branches, name: str) -> Assignment:
     same = [(label, component) for label, component in node.options if kind in (label, component.kind)]
     if not same:
         kinds = listed(node.labels.options)
-        spot.wrong(
-            f"`{spot.name}` must name one `kind` of {kinds} as `space:` says, found {shown(spot.value)}"
-        )
+        spot.wrong(f"`{spot.name}` must name one `kind` of {kinds} as `space:` says, found {shown(spot.value)}")
         return {}
     tries = [_try(spot, component, join(name, label)) for label, component in same]
     chosen = next((i for i, (_, mistakes) in enumerate(tries) if not mistakes.found), 0)
@@ -87,7 +83,5 @@ def _written(spot: Spot) -> Spot:
 
 
 def _assign_default(spot: Spot, config: Config) -> Assignment:
-    fields = tuple(
-        (name, Fixed(getattr(config, name))) for name in type(config).model_fields if name != "kind"
-    )
+    fields = tuple((name, Fixed(getattr(config, name))) for name in type(config).model_fields if name != "kind")
     return _assign_component(spot, Component(type(config), fields), "")

@@ -22,9 +22,7 @@ from mtlsearch.space.tree import Branches, Component, Fixed, Node
 def read_tree(spot: Spot) -> Component:
     """The whole space. Mistakes are noted in the spot; a tree with mistakes must not be used."""
     if not isinstance(spot.value, Mapping):
-        spot.wrong(
-            f"`space` must be a mapping (`key: value`) with at least `model`, found {shown(spot.value)}"
-        )
+        spot.wrong(f"`space` must be a mapping (`key: value`) with at least `model`, found {shown(spot.value)}")
         return Component(TrialConfig, ())
     _no_unknown_keys(spot, list(TrialConfig.model_fields))
     return Component(TrialConfig, tuple((name, _section(spot, name)) for name in TrialConfig.model_fields))
@@ -80,11 +78,7 @@ def _choice(spot: Spot, kinds: Family, field: str) -> Node:
         seen.add(written)
         if component is not None:
             counts[component.kind] += 1
-            label = (
-                component.kind
-                if counts[component.kind] == 1
-                else f"{component.kind}#{counts[component.kind]}"
-            )
+            label = component.kind if counts[component.kind] == 1 else f"{component.kind}#{counts[component.kind]}"
             options.append((label, component))
     return Branches(tuple(options))
 
@@ -109,9 +103,7 @@ def _by_name(spot: Spot, config: type[Config]) -> Component:
     fields = (
         (
             name,
-            _node(spot.instead(dict(ranges[name])), config, name)
-            if name in ranges
-            else _default(spot, config, name),
+            _node(spot.instead(dict(ranges[name])), config, name) if name in ranges else _default(spot, config, name),
         )
         for name in names
     )

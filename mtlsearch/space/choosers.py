@@ -47,9 +47,7 @@ class Random:
         """Any whole number of the range."""
         if not log:
             return self.generator.randrange(low, high + 1, step)
-        return min(
-            high, max(low, round(math.exp(self.generator.uniform(math.log(low - 0.5), math.log(high + 0.5)))))
-        )
+        return min(high, max(low, round(math.exp(self.generator.uniform(math.log(low - 0.5), math.log(high + 0.5))))))
 
     def real(self, name: str, low: float, high: float, *, log: bool, step: float | None) -> float:
         """Any number of the range."""

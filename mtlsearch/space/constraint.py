@@ -68,9 +68,7 @@ def read_constraint(spot: Spot, root: Component) -> Constraint | None:
 
 
 def _check_truth(tree: ast.expr) -> None:
-    if isinstance(tree, ast.BinOp | ast.Call) or (
-        isinstance(tree, ast.UnaryOp) and not isinstance(tree.op, ast.Not)
-    ):
+    if isinstance(tree, ast.BinOp | ast.Call) or (isinstance(tree, ast.UnaryOp) and not isinstance(tree.op, ast.Not)):
         raise ValueError("must be true or false, such as a comparison; this is a number")
     if not any(True for _ in expression.names(tree)):
         raise ValueError("names no parameter, so it says nothing")

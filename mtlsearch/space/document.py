@@ -62,9 +62,7 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ConfigError(
-            f"must be UTF-8 text, found byte 0x{data[error.start]:02x}", Where(path, line)
-        ) from None
+        raise ConfigError(f"must be UTF-8 text, found byte 0x{data[error.start]:02x}", Where(path, line)) from None
 
 
 def _not_a_file(path: Path) -> str:
@@ -88,9 +86,7 @@ def parse(text: str, where: Where, *, lines: bool = True) -> Document:
         node = yaml12.compose(text)
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise ConfigError(
-            f"not YAML: character {error.character:#x} is not text", builder.at(line, None)
-        ) from None
+        raise ConfigError(f"not YAML: character {error.character:#x} is not text", builder.at(line, None)) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.problem, error.context) if part)

@@ -40,9 +40,7 @@ class UnevaluableError(Exception):
 
 def _power(base: float, exponent: float) -> float:
     if abs(exponent) > MAX_EXPONENT:
-        raise UnevaluableError(
-            f"an exponent must be between -{MAX_EXPONENT} and {MAX_EXPONENT}, found {exponent}"
-        )
+        raise UnevaluableError(f"an exponent must be between -{MAX_EXPONENT} and {MAX_EXPONENT}, found {exponent}")
     return math.pow(base, exponent)
 
 
@@ -89,7 +87,7 @@ def _parts(node: ast.expr) -> list[ast.expr]:
         case ast.Name() | ast.Attribute():
             dotted(node)
             return []
-        case ast.Constant(value=bool() | int() | float() | str() | None):
+        case ast.Constant(value=bool() | int() | float() | str() | None as value) if value != math.inf:
             return []
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not(), operand=operand):
             return [operand]
@@ -97,9 +95,7 @@ def _parts(node: ast.expr) -> list[ast.expr]:
             return [left, right]
         case ast.BoolOp(values=values):
             return values
-        case ast.Compare(left=left, ops=ops, comparators=others) if all(
-            type(o) in _ORDER | _EQUAL for o in ops
-        ):
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(o) in _ORDER | _EQUAL for o in ops):
             return [left, *others]
         case ast.Call(func=ast.Name(id="min" | "max"), args=[_, *_] as args, keywords=[]):
             return args
@@ -156,7 +152,7 @@ def _value(node: ast.expr, values: Mapping[str, Scalar]) -> Any:
             number = _number(node.operand, values)
             return -number if isinstance(op, ast.USub) else number
         case ast.BinOp(left=left, op=op, right=right):
-            return _ARITHMETIC[type(op)](_number(left, values), _number(right, values))
+            return _finite(_ARITHMETIC[type(op)](_number(left, values), _number(right, values)))
         case ast.BoolOp(op=ast.And()):
             return all(_truth(part, values) for part in node.values)
         case ast.BoolOp():
@@ -185,6 +181,12 @@ def _number(node: ast.expr, values: Mapping[str, Scalar]) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UnevaluableError(f"`{ast.unparse(node)[:40]}` must be a number, found {value!r}")
     return value
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):  # 1e200 * 1e200 is no error to Python
+        raise UnevaluableError(f"a number is out of range: {number}")
+    return number
 
 
 def _truth(node: ast.expr, values: Mapping[str, Scalar]) -> bool:

@@ -51,16 +51,12 @@ def _end(domain: Domain, largest: bool) -> Scalar:
     match domain:
         case IntDomain(low, high):
             return high if largest else low
-        case CategoryDomain(options) if all(
-            isinstance(o, int | float) and not isinstance(o, bool) for o in options
-        ):
+        case CategoryDomain(options) if all(isinstance(o, int | float) and not isinstance(o, bool) for o in options):
             return max(options) if largest else min(options)  # type: ignore[type-var]
         case CategoryDomain(options):
             return options[0]
         case _:
-            return (
-                domain.low
-            )  # real numbers do not make a model larger; a small learning rate is the safe end
+            return domain.low  # real numbers do not make a model larger; a small learning rate is the safe end
 
 
 def _random(root: Component) -> Iterator[TrialConfig]:

@@ -41,9 +41,7 @@ def members(annotation: Any) -> Iterator[type[Config]]:
 def family(config: type[Config], field: str) -> Family | None:
     """The components that `field` of `config` may hold; None when it holds plain values."""
     info = config.model_fields[field]
-    kinds = {
-        str(c.model_fields["kind"].default): c for c in members(info.annotation) if "kind" in c.model_fields
-    }
+    kinds = {str(c.model_fields["kind"].default): c for c in members(info.annotation) if "kind" in c.model_fields}
     if not kinds:
         return None
     default = None if info.is_required() else info.get_default(call_default_factory=True)

@@ -40,9 +40,7 @@ def check(spot: Spot, config: type[Config], field: str) -> Any:
         # As JSON, since strict pydantic then takes a list for a tuple and still no text for a number.
         return getattr(config.model_validate_json(json.dumps({field: spot.value})), field)
     except ValidationError as error:
-        own = [
-            e for e in error.errors(include_url=False) if e["loc"][:1] == (field,) and e["type"] != "missing"
-        ]
+        own = [e for e in error.errors(include_url=False) if e["loc"][:1] == (field,) and e["type"] != "missing"]
         if own:
             hint = ". To search over values, write {choice: [...]}." if isinstance(spot.value, list) else ""
             spot.wrong(must_be(field, own, spot.value) + hint)
@@ -54,9 +52,7 @@ def _read_domain(spot: Spot, config: type[Config], field: str) -> Domain | None:
     if len(forms) != 1:
         found = listed(spot.value) or "nothing"
         hint = next((near for key in spot.value if (near := nearest(key, FORMS))), "") if not forms else ""
-        spot.wrong(
-            f"`{field}` must be a value or have exactly one of int, float, choice; found {found}.{hint}"
-        )
+        spot.wrong(f"`{field}` must be a value or have exactly one of int, float, choice; found {found}.{hint}")
         return None
     form = forms[0]
     for key in spot.value:
@@ -96,9 +92,7 @@ def _probes(domain: IntDomain | FloatDomain) -> list[Scalar]:
     """Members to hold to the field's own bounds: all of a few whole numbers, else the ends."""
     if isinstance(domain, IntDomain) and domain.size <= 64:
         return list(domain)
-    inside = (
-        domain.low + (domain.high - domain.low) * 0.382
-    )  # no whole number: shows a field that takes no others
+    inside = domain.low + (domain.high - domain.low) * 0.382  # no whole number: shows a field that takes no others
     stepless = isinstance(domain, FloatDomain) and domain.step is None
     return [domain.low, domain.high, inside] if stepless else [domain.low, domain.high]
 

@@ -84,9 +84,7 @@ def _step_fits(spot: Spot, domain: IntDomain | FloatDomain) -> bool:
         return True
     low, high, step = (Decimal(str(number)) for number in (domain.low, domain.high, domain.step))
     if (high - low) / step > _MOST_VALUES:
-        spot.child("step").wrong(
-            f"`step` makes more than {_MOST_VALUES:,} values: leave it out, or make it larger"
-        )
+        spot.child("step").wrong(f"`step` makes more than {_MOST_VALUES:,} values: leave it out, or make it larger")
         return False
     if (high - low) % step == 0:
         return True

@@ -16,9 +16,7 @@ def apply(document: Document, override: str) -> None:
     Raises:
         ConfigError: it is no `key=value`, its value does not parse, or its way leads through no mapping.
     """
-    printable = override.encode(
-        "utf-8", "backslashreplace"
-    ).decode()  # a shell may pass bytes that are no text
+    printable = override.encode("utf-8", "backslashreplace").decode()  # a shell may pass bytes that are no text
     where = Where(Path(f"--set {printable}"))
     path, equals, text = override.partition("=")
     names = [name.strip() for name in path.split(".")]
@@ -47,13 +45,9 @@ def _key(holder: Any, keys: Keys, name: str, where: Where) -> str | int:
     if isinstance(holder, dict):
         return name
     if not isinstance(holder, list):
-        raise ConfigError(
-            f"{here} is {shown(holder)}, which has no keys. Set it whole: {here[1:-1]}=…", where
-        )
+        raise ConfigError(f"{here} is {shown(holder)}, which has no keys. Set it whole: {here[1:-1]}=…", where)
     if not (name.isascii() and name.isdigit() and int(name[:9]) < len(holder)):
-        raise ConfigError(
-            f"{here} is a list: give a position from 0 to {len(holder) - 1}, not `{name}`", where
-        )
+        raise ConfigError(f"{here} is a list: give a position from 0 to {len(holder) - 1}, not `{name}`", where)
     return int(name)
 
 

@@ -21,9 +21,7 @@ from mtlsearch.config import (
 
 def _is_a_file_name(name: str) -> str:
     if not re.fullmatch(r"\w[\w.-]{0,99}", name):
-        raise ValueError(
-            f"it names a folder: at most 100 letters, digits, `.`, `_`, `-`; found {name[:40]!r}"
-        )
+        raise ValueError(f"it names a folder: at most 100 letters, digits, `.`, `_`, `-`; found {name[:40]!r}")
     return name
 
 

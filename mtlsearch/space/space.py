@@ -54,9 +54,7 @@ class Space:
         for name, leaf in leaves(self.root, ""):
             if leaf.domain.size is None:
                 remedy = "Give it a step, or a choice of values."
-                raise ConfigError(
-                    f"a grid must be countable, but `{name}` is {leaf.domain}. {remedy}", leaf.where
-                )
+                raise ConfigError(f"a grid must be countable, but `{name}` is {leaf.domain}. {remedy}", leaf.where)
         return combinations(self.root, "", iter)
 
     def grid_size(self) -> int | None:

@@ -73,6 +73,8 @@ def report(error: ValidationError, config: type[Config], spot: Spot) -> None:
             case _:
                 plain.setdefault(keys, []).append(detail)
     for keys, details in plain.items():
+        if any(keys == other[: len(keys)] and keys != other for other in plain):
+            continue  # pydantic also calls a list too short whose items are wrong
         at = walk(spot, keys)
         at.wrong(must_be(at.name, details, at.value) + _hint(at.value, _described(config, spot, keys)))
 
@@ -108,9 +110,7 @@ def _described(config: type[Config], spot: Spot, keys: Keys) -> list[type[Config
 def _is_named(value: object, config: type[Config]) -> bool:
     """Whether a mapping says by its `kind` or `source` that it is a `config`."""
     tags = [tag for tag in ("kind", "source") if tag in config.model_fields]
-    return isinstance(value, Mapping) and any(
-        value.get(tag) == config.model_fields[tag].default for tag in tags
-    )
+    return isinstance(value, Mapping) and any(value.get(tag) == config.model_fields[tag].default for tag in tags)
 
 
 def _fields(configs: list[type[Config]]) -> list[str]:
@@ -121,9 +121,7 @@ def document_keys(loc: tuple[int | str, ...], value: Any) -> Keys:
     """pydantic's way to an error without the names of union members, which are no keys of the document."""
     keys: list[int | str] = []
     for step in loc:
-        inside = (
-            step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int)
-        )
+        inside = step in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(step, int)
         if inside:
             keys.append(step)
             value = value[step]

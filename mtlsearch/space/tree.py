@@ -117,9 +117,7 @@ def leaves(node: Node, name: str) -> Iterator[tuple[str, Leaf]]:
                 yield from leaves(component, join(name, label))
 
 
-def combinations(
-    node: Node, name: str, members: Callable[[Domain], Iterable[Scalar]]
-) -> Iterator[dict[str, Scalar]]:
+def combinations(node: Node, name: str, members: Callable[[Domain], Iterable[Scalar]]) -> Iterator[dict[str, Scalar]]:
     """Every combination of the active parameters once, each drawn from `members(domain)`."""
     match node:
         case Fixed():

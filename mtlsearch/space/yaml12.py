@@ -105,9 +105,7 @@ def _whole(text: str) -> int:
 
 
 def _real(text: str) -> float:
-    value = float(
-        text.replace(".inf", "inf").replace(".nan", "nan").replace(".Inf", "inf").replace(".NaN", "nan")
-    )
+    value = float(text.replace(".inf", "inf").replace(".nan", "nan").replace(".Inf", "inf").replace(".NaN", "nan"))
     if not math.isfinite(value):
         raise ValueError(f"numbers must be finite, found {text[:30]}")
     return value

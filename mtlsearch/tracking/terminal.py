@@ -121,9 +121,7 @@ class LiveView(Tracker):
         if state.best is not None and state.best_scores is not None:
             rows.append(Text(f"best: trial {state.best.number}, objective {state.best.value:+.4f}", "bold"))
             rows.append(Text(f"  {format_scores(state.best_scores.validation)}"))
-            rows.append(
-                Text("  " + "  ".join(f"{k}={_short(v)}" for k, v in state.best.params.items()), "dim")
-            )
+            rows.append(Text("  " + "  ".join(f"{k}={_short(v)}" for k, v in state.best.params.items()), "dim"))
         return Group(*rows)
 
     def _progress(self, state: SearchState) -> RenderableType:

@@ -115,7 +115,7 @@ class WandbTracker(Tracker):
         self._runs.clear()
 
 
-def _resolve_mode(mode: str) -> str:
+def _resolve_mode(mode: str) -> Any:
     """`auto` is online with a key in the environment or in ~/.netrc, else offline; never asks on the terminal."""
     if mode != "auto":
         return mode

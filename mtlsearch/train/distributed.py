@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtlsearch.models import MultiTaskModel
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class World:
@@ -21,7 +23,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @classmethod
     def join(cls, rank: int, size: int, address: str, device: torch.device, timeout: float) -> World:
@@ -63,7 +65,7 @@ class World:
         if self.size == 1:
             return list(tensors)
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors]) / self.size
-        reduced = dist_functional.all_reduce(flat)
+        reduced = dist_functional.all_reduce(flat)  # type: ignore[no-untyped-call]
         pieces = torch.split(reduced, [tensor.numel() for tensor in tensors])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
 

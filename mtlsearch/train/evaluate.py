@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlsearch.data.columns import SplitName
 from mtlsearch.models import MultiTaskModel
 from mtlsearch.records import Scores
 from mtlsearch.train.distributed import World
@@ -19,7 +20,7 @@ EVALUATION_BATCH = 8192
 """Rows a forward pass without gradients; large, since nothing is kept for a backward pass."""
 
 
-def evaluate(model: MultiTaskModel, data: TensorData, split: str, world: World) -> Scores | None:
+def evaluate(model: MultiTaskModel, data: TensorData, split: SplitName, world: World) -> Scores | None:
     """The split's scores on rank 0, None on other ranks. Every rank predicts its share of the rows."""
     rows = data.splits[split]
     outputs_NO = world.gather_rows(predict(model, rows, world), rows.num_rows)
@@ -37,7 +38,7 @@ def predict(model: MultiTaskModel, split: TensorSplit, world: World) -> Tensor:
     was_training = model.training
     model.eval()
     order_N = torch.arange(split.num_rows, device=world.device)[world.rank :: world.size]
-    outputs = [model(split.take(rows_B).inputs).float() for rows_B in order_N.split(EVALUATION_BATCH)]
+    outputs = [model(split.take(rows_B).inputs).float() for rows_B in torch.split(order_N, EVALUATION_BATCH)]
     model.train(was_training)
     return torch.cat(outputs)
 

@@ -25,9 +25,7 @@ EXPLODED = 1e6
 """A mean training loss above this has exploded: labels are standardised, so 1 is what a constant reaches."""
 
 
-def fit(
-    order: TrialOrder, data: TensorData, folder: TrialFolder, world: World
-) -> Iterator[EpochMetrics | None]:
+def fit(order: TrialOrder, data: TensorData, folder: TrialFolder, world: World) -> Iterator[EpochMetrics | None]:
     """Trains epoch by epoch, from the trial's last checkpoint if it has one.
 
     Every rank of the trial pulls its own `fit`; rank 0 writes metrics.jsonl and checkpoints and yields metrics,

@@ -31,9 +31,7 @@ METRICS: Mapping[str, Callable[[Array, Array], float]] = {
 """Name → metric(labels, predictions)."""
 
 
-def score_tasks(
-    tasks: Sequence[Task], predictions_NK: Array, labels_NK: Array
-) -> dict[str, dict[str, float | None]]:
+def score_tasks(tasks: Sequence[Task], predictions_NK: Array, labels_NK: Array) -> dict[str, dict[str, float | None]]:
     """Task → metric → value; None where the labels that are present do not define the metric.
 
     Args:
@@ -41,8 +39,7 @@ def score_tasks(
         labels_NK: in original units, NaN where missing.
     """
     return {
-        task.name: _score_task(task, predictions_NK[:, index], labels_NK[:, index])
-        for index, task in enumerate(tasks)
+        task.name: _score_task(task, predictions_NK[:, index], labels_NK[:, index]) for index, task in enumerate(tasks)
     }
 
 

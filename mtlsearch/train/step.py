@@ -20,9 +20,7 @@ class StepResult:
     grad_norm: Tensor
 
 
-def train_step(
-    losses: BatchLosses, balancer: Balancer, optimizer: Optimizer, clip_norm: float | None
-) -> StepResult:
+def train_step(losses: BatchLosses, balancer: Balancer, optimizer: Optimizer, clip_norm: float | None) -> StepResult:
     """Gradients from the balancer, clipped, and one update."""
     optimizer.zero_grad(set_to_none=True)
     balanced = balancer.backward(losses)

@@ -70,7 +70,7 @@ class TensorData:
     tasks: tuple[Task, ...]
     mean_K: Tensor
     std_K: Tensor
-    splits: Mapping[str, TensorSplit]
+    splits: Mapping[SplitName, TensorSplit]
 
     @classmethod
     def load(cls, store: Store, device: torch.device) -> TensorData:

@@ -1,4 +1,4 @@
-"""MAML-MTL against its definition, on a network with a shared layer, a head a task and a parameter nobody reads."""
+"""MAML-MTL against its definition, on a shared layer, a head a task and a parameter that nobody reads."""
 
 from __future__ import annotations
 
@@ -136,8 +136,7 @@ def test_second_order_is_the_slope_that_finite_differences_see(steps) -> None:
     for _ in range(3):
         way = {n: torch.randn(p.shape, generator=generator, dtype=torch.float64) for n, p in theta.items()}
         ahead, behind = (
-            objective(losses, steps, {n: p + step * way[n] for n, p in theta.items()})
-            for step in (1e-5, -1e-5)
+            objective(losses, steps, {n: p + step * way[n] for n, p in theta.items()}) for step in (1e-5, -1e-5)
         )
         slope = sum(float((gradient[n] * way[n]).sum()) for n in theta)
         assert float(ahead - behind) / 2e-5 == pytest.approx(slope, abs=1e-7)
@@ -194,7 +193,7 @@ def test_pinned_on_two_parabolas(order: int, steps: int, expected: float) -> Non
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_inner_and_outer_gradients_are_averaged_over_ranks(order: int) -> None:
-    """Another rank whose gradients are all zero halves every mean: η acts as η/2, and the result is halved."""
+    """A second rank with zero gradients halves every mean: η acts as η/2, and the result is halved."""
     losses = QuadraticLosses(share=0.5)
     build_balancer(MamlMtlConfig(inner_lr=0.25, order=order), 2, seed=0).backward(losses)
     expected = 0.5 * (0.875**order - 4 * 0.75**order)

@@ -13,9 +13,7 @@ from mtlsearch.models import Inputs, InputSpec, MultiTaskModel, build_model
 
 KINDS = get_args(get_args(ArchitectureConfig)[0])
 DEEP = {"expert": DenseConfig(num_layers=2), "tower_layers": 2}
-CONFIGS = [
-    pytest.param(kind(**more), id=f"{kind.__name__}{len(more)}") for kind in KINDS for more in ({}, DEEP)
-]
+CONFIGS = [pytest.param(kind(**more), id=f"{kind.__name__}{len(more)}") for kind in KINDS for more in ({}, DEEP)]
 SPECS = [
     pytest.param(InputSpec(5, (3, 7)), id="both"),
     pytest.param(InputSpec(5, ()), id="numeric"),

@@ -16,12 +16,8 @@ from mtlsearch.models import Inputs, InputSpec, MultiTaskModel, build_model
 
 KINDS = get_args(get_args(BalancingConfig)[0])
 CONFIGS = [pytest.param(kind(), id=kind.__name__) for kind in KINDS]
-CONFIGS.append(
-    pytest.param(MamlMtlConfig(order=2, inner_steps=2, inner_fraction=0.5), id="MamlMtlConfig second order")
-)
-MODELS = [
-    pytest.param(kind(hidden=8), id=kind.__name__) for kind in get_args(get_args(ArchitectureConfig)[0])
-]
+CONFIGS.append(pytest.param(MamlMtlConfig(order=2, inner_steps=2, inner_fraction=0.5), id="MamlMtlConfig second order"))
+MODELS = [pytest.param(kind(hidden=8), id=kind.__name__) for kind in get_args(get_args(ArchitectureConfig)[0])]
 SIZE = 32
 
 

@@ -81,9 +81,7 @@ def mmoe_oracle(state: dict[str, Tensor], inputs: Inputs) -> list[Tensor]:
         every = range(len(weight_EI))
         opened = [e for e in every if "open_KE" not in state or state["open_KE"][k, e]]
         score = {e: torch.exp(x_BI @ weight_EI[e]) for e in opened}
-        mixed_BH = sum(
-            (score[e] / sum(score.values()))[:, None] * expert(state, "experts", e, x_BI) for e in opened
-        )
+        mixed_BH = sum((score[e] / sum(score.values()))[:, None] * expert(state, "experts", e, x_BI) for e in opened)
         assert isinstance(mixed_BH, Tensor)
         outputs.append(tower(state, k, mixed_BH))
     return outputs
@@ -105,7 +103,7 @@ def build(config: ArchitectureConfig) -> MultiTaskModel:
         (MMoEExConfig(hidden=8, num_experts=3, alpha=1.0), mmoe_oracle),
         (MMoEExConfig(hidden=8, alpha=1.0, exclusivity="exclusion"), mmoe_oracle),
     ],
-    ids=lambda value: getattr(value, "kind", ""),
+    ids=lambda value: getattr(value, "kind", "oracle"),
 )
 def test_the_model_is_its_equations(config, oracle, num_layers, tower_layers) -> None:
     changes = {"expert": DenseConfig(num_layers=num_layers), "tower_layers": tower_layers}
@@ -118,12 +116,12 @@ def test_the_model_is_its_equations(config, oracle, num_layers, tower_layers) ->
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (SingleTaskConfig(), []),
-        (SharedBottomConfig(), []),
-        (MMoEConfig(), []),
-        (MMoEExConfig(), []),
+        (SingleTaskConfig(), [-0.15553, 0.02812, -0.07579, 0.15758, 0.01195, -0.10562]),
+        (SharedBottomConfig(), [0.09587, -0.00314, -0.20685, 0.25095, 0.13776, -0.06287]),
+        (MMoEConfig(), [0.00353, 0.1086, 0.1236, -0.0837, -0.2122, -0.09316]),
+        (MMoEExConfig(), [0.05853, 0.09958, 0.13231, -0.0902, -0.26443, -0.01076]),
     ],
-    ids=lambda value: getattr(value, "kind", ""),
+    ids=lambda value: getattr(value, "kind", "outputs"),
 )
 def test_pinned_outputs(config, expected) -> None:
     inputs = Inputs(torch.linspace(-1, 1, 5).reshape(1, 5), torch.tensor([[1, 2]]))

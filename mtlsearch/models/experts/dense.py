@@ -17,9 +17,7 @@ from mtlsearch.models.linear import Dropout, HiddenLayers, SharedInputLinear
 class DenseExperts(nn.Module):
     """ReLU layers of H units each, dropout after each."""
 
-    def __init__(
-        self, num_experts: int, sizes: tuple[int, ...], dropout: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, num_experts: int, sizes: tuple[int, ...], dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         self.first = SharedInputLinear(num_experts, sizes[0], sizes[1], generator)
         self.deeper = HiddenLayers(num_experts, sizes[1:], dropout, generator)
