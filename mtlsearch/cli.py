@@ -1,7 +1,8 @@
 """The commands. One call each: what is decided, is decided below.
 
 Exit codes: 0 done; 1 the run failed; 2 the user's input is wrong; 130 interrupted, resumable.
-torch, ray and optuna are imported by the commands that need them, so that help and error messages come at once.
+torch, ray and optuna are imported by the commands that need them, and once their input has been read, so that help
+and error messages come at once.
 """
 
 from __future__ import annotations
@@ -67,17 +68,23 @@ def run(
     engine: EngineOption = Engine.RAY,
 ) -> None:
     """Search: train trials, prune, rank, score the best on test."""
-    from mtlsearch import view
-    from mtlsearch.orchestrate.drive import Driver
-    from mtlsearch.orchestrate.plan import default_folder, make_plan
     from mtlsearch.space import read_experiment
 
     changes = [*(overrides or []), *([f"budget.trials={trials}"] if trials is not None else [])]
-    plan = make_plan(read_experiment(space, changes))
+    experiment = read_experiment(space, changes)
+
+    from mtlsearch import view
+    from mtlsearch.folder import check_new
+    from mtlsearch.orchestrate.plan import default_folder, make_plan
+
+    plan = make_plan(experiment)
+    folder = out or default_folder(experiment.name)
+    check_new(folder)
     if dry_run:
         view.print_plan(plan)
         return
-    folder = out or default_folder(plan.experiment.name)
+    from mtlsearch.orchestrate.drive import Driver
+
     with view.interruptible(folder):
         view.print_result(Driver(view.console, engine.value, address).run(plan, folder))
 
@@ -85,11 +92,13 @@ def run(
 @app.command()
 def resume(directory: ExperimentDir, address: Address = None, engine: EngineOption = Engine.RAY) -> None:
     """Go on with a search after a crash or Ctrl-C, from what its folder holds."""
-    from mtlsearch import view
     from mtlsearch.folder import ExperimentFolder
-    from mtlsearch.orchestrate.drive import Driver
 
     folder = ExperimentFolder.open(directory)
+
+    from mtlsearch import view
+    from mtlsearch.orchestrate.drive import Driver
+
     with view.interruptible(directory):
         Driver(view.console, engine.value, address).resume(folder)
         view.print_result(folder)
@@ -98,12 +107,15 @@ def resume(directory: ExperimentDir, address: Address = None, engine: EngineOpti
 @app.command()
 def check(space: SpaceFile, overrides: Overrides = None) -> None:
     """Validate a space file, then train two steps of its smallest and its largest configuration."""
-    from mtlsearch import view
-    from mtlsearch.orchestrate.plan import check_machine, make_plan
     from mtlsearch.space import read_experiment
 
-    plan = make_plan(read_experiment(space, overrides or []))
-    check_machine(plan.experiment)
+    experiment = read_experiment(space, overrides or [])
+
+    from mtlsearch import view
+    from mtlsearch.orchestrate.plan import check_machine, make_plan
+
+    plan = make_plan(experiment)
+    check_machine(experiment)
     view.print_plan(plan)
     from mtlsearch.orchestrate.check import probe_extremes
 
@@ -116,12 +128,14 @@ def leaderboard(
     output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,
 ) -> None:
     """Print the ranked trials of an experiment, finished or not."""
-    from mtlsearch import view
     from mtlsearch.folder import ExperimentFolder
+
+    folder = ExperimentFolder.open(directory)
+
+    from mtlsearch import view
     from mtlsearch.report import read_leaderboard
     from mtlsearch.search import read_records
 
-    folder = ExperimentFolder.open(directory)
     board = read_leaderboard(folder, read_records(folder.journal))
     if output == Format.TABLE:
         view.print_leaderboard(board)
@@ -163,10 +177,10 @@ def main() -> None:
         app(standalone_mode=True)
     except ConfigError as error:
         _fail(error, 2)
-    except MtlsearchError as error:
+    except (MtlsearchError, OSError) as error:  # OSError: a full disk, a file that may not be read
         _fail(error, 1)
 
 
-def _fail(error: MtlsearchError, code: int) -> None:
+def _fail(error: Exception, code: int) -> None:
     sys.stderr.write(f"mtlsearch: {error}\n")
     sys.exit(code)

@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mtlsearch.errors import ConfigError
-from mtlsearch.records import EpochMetrics, TrialOrder
+from pydantic import TypeAdapter, ValidationError
+
+from mtlsearch.errors import ConfigError, Where
+from mtlsearch.records import EpochMetrics, Scores, TrialOrder
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -29,6 +31,28 @@ def write_whole(path: Path, content: str | bytes) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_new(path: Path) -> None:
+    """Refuses a place for a new experiment where something is, or where nothing can be written.
+
+    Raises:
+        ConfigError: there is a file or a folder that is not empty, or the folder around it is not ours.
+    """
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir()) or path.samefile(Path.cwd())):
+            instead = f", or go on with `mtlsearch resume {path}`" if (path / "plan.json").is_file() else ""
+            raise ConfigError(f"--out must be a new folder, but {path} exists. Choose another{instead}.")
+        around = next(each for each in path.absolute().parents if each.exists())
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _cannot_make(path, error) from error
+    if not around.is_dir() or not os.access(around, os.W_OK | os.X_OK):
+        raise _cannot_make(path, f"{around} is {'not writable' if around.is_dir() else 'no folder'}")
+
+
+def _cannot_make(path: Path, reason: Exception | str) -> ConfigError:
+    said = reason.strerror if isinstance(reason, OSError) else reason
+    return ConfigError(f"--out {path} cannot be made: {said}. Choose a folder that you may write to.")
 
 
 class TrialFolder:
@@ -53,11 +77,20 @@ class TrialFolder:
             log.write(metrics.model_dump_json() + "\n")
 
     def epochs(self) -> list[EpochMetrics]:
-        """The epochs measured so far; a last line that was cut off is not one of them."""
+        """The epochs measured so far; a last line that was cut off is not one of them.
+
+        Raises:
+            ConfigError: a whole line is damaged.
+        """
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text().split("\n")[:-1]
-        return [EpochMetrics.model_validate_json(line) for line in lines]
+        epochs = []
+        for number, line in enumerate(self.metrics.read_bytes().split(b"\n")[:-1], start=1):
+            try:
+                epochs.append(EpochMetrics.model_validate_json(line))
+            except ValidationError as error:
+                raise _damaged("every line must be what one epoch measured", Where(self.metrics, number)) from error
+        return epochs
 
     def keep_epochs(self, last: int) -> None:
         """Drops lines after epoch `last`: they are trained again, from the checkpoint of that epoch."""
@@ -65,8 +98,35 @@ class TrialFolder:
         write_whole(self.metrics, "".join(metrics.model_dump_json() + "\n" for metrics in kept))
 
     def read_order(self) -> TrialOrder:
-        """What the trial was asked to do."""
-        return TrialOrder.model_validate_json(self.order.read_text())
+        """What the trial was asked to do.
+
+        Raises:
+            ConfigError: the file is damaged.
+        """
+        try:
+            return TrialOrder.model_validate_json(self.order.read_bytes())
+        except ValidationError as error:
+            raise _damaged("the file must be what the trial was asked to do", Where(self.order)) from error
+
+    def read_test(self) -> Scores | None:
+        """The test scores; None while there are none.
+
+        Raises:
+            ConfigError: the file is damaged.
+        """
+        if not self.test.exists():
+            return None
+        try:
+            return _SCORES.validate_json(self.test.read_bytes())
+        except ValidationError as error:
+            raise _damaged("the file must be the trial's test scores", Where(self.test)) from error
+
+
+_SCORES: TypeAdapter[Scores] = TypeAdapter(Scores)
+
+
+def _damaged(must: str, where: Where) -> ConfigError:
+    return ConfigError(f"{must}, but is damaged. Restore it from a copy.", where)
 
 
 class ExperimentFolder:
@@ -86,11 +146,8 @@ class ExperimentFolder:
         Raises:
             ConfigError: something is there already, or the place cannot be written to.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(
-                f"--out must be a new folder, but {path} exists. Choose another, or go on with `mtlsearch resume {path}`."
-            )
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        check_new(path)
+        aside = path.absolute().with_name(f".{path.name}.{os.getpid()}")
         try:
             aside.mkdir(parents=True)
             (aside / "trials").mkdir()
@@ -98,9 +155,7 @@ class ExperimentFolder:
             (aside / "plan.json").write_text(json.dumps(plan, indent=1))
             aside.replace(path)
         except OSError as error:
-            raise ConfigError(
-                f"--out {path} cannot be made: {error.strerror}. Choose a folder that you may write to."
-            ) from error
+            raise _cannot_make(path, error) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return cls(path)
@@ -123,17 +178,18 @@ class ExperimentFolder:
         """What plan.json says.
 
         Raises:
-            ConfigError: plan.json is no JSON object.
+            ConfigError: plan.json is damaged.
         """
         try:
-            plan = json.loads(self.plan.read_text())
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ConfigError(
-                f"{self.plan} must be the JSON that `mtlsearch run` wrote, but: {error}. Start anew."
+            plan = json.loads(self.plan.read_bytes())
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise _damaged(
+                f"the file must be the JSON that `mtlsearch run` wrote ({error})", Where(self.plan)
             ) from error
-        if not isinstance(plan, dict):
-            raise ConfigError(f"{self.plan} must be the JSON object that `mtlsearch run` wrote. Start anew.")
-        return plan
+        overrides = plan.get("overrides") if isinstance(plan, dict) else None
+        if not isinstance(overrides, list) or not all(isinstance(change, str) for change in overrides):
+            raise _damaged("the file must be the plan that `mtlsearch run` wrote", Where(self.plan))
+        return dict(plan)
 
     def trial(self, number: int) -> TrialFolder:
         """The folder of one trial."""

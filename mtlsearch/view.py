@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
-from rich.table import Table
 
 from mtlsearch.config import DataConfig
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.orchestrate.plan import Plan
-from mtlsearch.report import Leaderboard, read_leaderboard
+from mtlsearch.report import SHOWN_TRIALS, Leaderboard, read_leaderboard, short, terminal_table
 from mtlsearch.search import read_records
 from mtlsearch.space import flatten
 from mtlsearch.tracking.terminal import format_seconds
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mtlsearch.orchestrate.check import Probe
 
 console = Console()
-SHOWN_TRIALS = 10
 PLAN_SAMPLES = 5
+"""Configurations that a plan shows; fewer than the trials that a sampler draws before it looks at results."""
 
 
 @contextmanager
@@ -34,7 +34,11 @@ def interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say = f"Go on with: mtlsearch resume {folder}" if (folder / "plan.json").exists() else "Nothing was written."
+        say = (
+            f"Go on with: mtlsearch resume {shlex.quote(str(folder))}"
+            if (folder / "plan.json").exists()
+            else "Nothing was written."
+        )
         sys.stderr.write(f"mtlsearch: interrupted. {say}\n")
         sys.exit(130)
 
@@ -49,15 +53,12 @@ def print_plan(plan: Plan) -> None:
     _line("data", experiment.data.source)
     _line("tasks", ", ".join(f"{task.name} ({task.kind}, {task.main_metric})" for task in plan.tasks))
     _line("objective", f"{experiment.objective.metric}, maximised")
-    _line(
-        "search",
-        f"sampler {experiment.search.sampler.kind}, pruner {experiment.search.pruner.kind}, seed {experiment.search.seed}",
-    )
+    search = experiment.search
+    _line("search", f"sampler {search.sampler.kind}, pruner {search.pruner.kind}, seed {search.seed}")
     _line("budget", f"{baselines}{budget.trials} trials of at most {budget.epochs} epochs{wall}")
-    _line(
-        "resources",
-        f"{resources.workers_per_trial} workers a trial, each {resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs",
-    )
+    workers = _counted(resources.workers_per_trial, "worker")
+    each = f"{_counted(resources.cpus_per_worker, 'CPU')}, {resources.gpus_per_worker:g} GPUs"
+    _line("resources", f"{workers} a trial, {each} a worker")
     dimensions = experiment.space.dimensions
     grid = experiment.space.grid_size()
     _line("space", f"{len(dimensions)} dimensions" + (f", {grid:,} combinations" if grid else ""))
@@ -65,20 +66,18 @@ def print_plan(plan: Plan) -> None:
         console.print(f"  {name}: {domain}", markup=False, highlight=False, soft_wrap=True)
     for constraint in experiment.space.constraints:
         console.print(f"  where {constraint.text}", markup=False, highlight=False, soft_wrap=True)
-    _line("five random configurations", "")
-    for config in plan.sample(PLAN_SAMPLES):
-        row = "  ".join(f"{name}={_short(value)}" for name, value in flatten(config).items())
+    configurations = plan.first(PLAN_SAMPLES)
+    _line(f"the first {len(configurations)} configurations", "")
+    for config in configurations:
+        row = "  ".join(f"{name}={short(value)}" for name, value in flatten(config).items())
         console.print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_probes(probes: Sequence[Probe]) -> None:
     """What two steps of the extreme configurations took."""
     for probe in probes:
-        console.print(
-            f"{probe.name} configuration: {probe.num_parameters:,} parameters, {probe.step_seconds * 1000:.0f} ms a step, "
-            f"about {format_seconds(probe.epoch_seconds)} an epoch",
-            highlight=False,
-        )
+        took = f"{probe.step_seconds * 1000:.0f} ms a step, about {format_seconds(probe.epoch_seconds)} an epoch"
+        console.print(f"{probe.name} configuration: {probe.num_parameters:,} parameters, {took}", highlight=False)
 
 
 def print_result(folder: ExperimentFolder) -> None:
@@ -90,24 +89,20 @@ def print_result(folder: ExperimentFolder) -> None:
         scores = {name.removeprefix("test/"): value for name, value in winner.items() if name.startswith("test/")}
         _line(
             f"trial {winner['trial']} on test",
-            "  ".join(f"{name} {_short(value)}" for name, value in scores.items() if value is not None),
+            "  ".join(f"{name} {short(value)}" for name, value in scores.items() if value is not None),
         )
     _line("everything is in", str(folder.path))
 
 
 def print_leaderboard(board: Leaderboard) -> None:
-    """The first trials, with the main columns; the CSV has all."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    chosen = [name for name in board.columns if _is_main(name)]
-    for name in chosen:
-        table.add_column(
-            name.replace("/", "\n"), justify="left" if name in ("role", "state", "model.kind") else "right"
-        )
-    for row in board.rows[:SHOWN_TRIALS]:
-        table.add_row(*("" if row[name] is None else _short(row[name]) for name in chosen))
-    console.print(table)
-    if len(board.rows) > SHOWN_TRIALS:
-        console.print(f"… and {len(board.rows) - SHOWN_TRIALS} more, all in leaderboard.csv", highlight=False)
+    """The first trials, with the columns that fit; the CSV has all."""
+    trials = sum(row["role"] == "trial" for row in board.rows)
+    if not board.rows:
+        console.print("no trial yet")
+        return
+    console.print(terminal_table(board, console.width))
+    if trials > SHOWN_TRIALS:
+        console.print(f"… and {trials - SHOWN_TRIALS} more, all in leaderboard.csv", highlight=False)
 
 
 def print_sources() -> None:
@@ -142,25 +137,10 @@ def _sources() -> list[Any]:
     return list(get_args(union))
 
 
-def _is_main(name: str) -> bool:
-    metric = name.rpartition("/")[2]
-    is_main_score = "/" in name and not name.startswith("test/") and metric in ("auroc", "rmse")
-    return is_main_score or name in (
-        "trial",
-        "role",
-        "state",
-        "objective",
-        "model.kind",
-        "balancing.kind",
-        "optimizer.lr",
-        "epochs",
-    )
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _line(label: str, text: str) -> None:
     console.print(f"[bold]{label}[/bold]: ", end="")
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

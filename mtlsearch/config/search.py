@@ -17,11 +17,6 @@ def _name_is_kind(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-def _name_is_metric(value: Any) -> Any:
-    """`objective: delta` is short for `objective: {metric: delta}`."""
-    return {"metric": value} if isinstance(value, str) else value
-
-
 class BaselineConfig(Config):
     """How the single-task baselines are trained; fixed, since a baseline that moves is none."""
 

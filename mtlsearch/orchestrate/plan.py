@@ -1,12 +1,13 @@
-"""From a space file to a plan that can run: everything that can be refused is refused here, before anything is written."""
+"""From a space file to a plan that can run: what can be refused is refused here, before anything is written."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import random
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ from mtlsearch.data import tasks_of
 from mtlsearch.errors import ConfigError, Where
 from mtlsearch.objective import check_metric
 from mtlsearch.records import derive_seed
+from mtlsearch.search import first_configurations
 from mtlsearch.space import Experiment, Random, Space
 
 FEASIBILITY_DRAWS = 1000
@@ -31,16 +33,17 @@ class Plan:
     experiment: Experiment
     tasks: tuple[Task, ...]
 
-    def sample(self, count: int) -> list[TrialConfig]:
-        """Random configurations of the space that could be proposed, the same for the same seed."""
-        return _admitted(self.experiment, self.tasks, count)
+    def first(self, count: int) -> list[TrialConfig]:
+        """The first configurations that the search will propose, as far as no result can change them."""
+        return first_configurations(self.experiment, self.tasks, count)
 
     def extremes(self) -> tuple[TrialConfig, TrialConfig]:
         """The smallest and the largest configuration that could be proposed, by estimate."""
         found = self.experiment.space.extremes()
         if all(_refusal(self.experiment.space, config, self.tasks) is None for config in found):
             return found
-        sample = sorted(self.sample(FEASIBILITY_DRAWS), key=lambda config: config.model.hidden)
+        drawn = _admitted(self.experiment, self.tasks, FEASIBILITY_DRAWS)
+        sample = sorted(drawn, key=lambda config: config.model.hidden)
         return sample[0], sample[-1]
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +68,7 @@ def make_plan(experiment: Experiment) -> Plan:
     Raises:
         ConfigError: a task or metric that does not exist or fit, a space without any configuration that could run.
     """
+    experiment = _self_contained(experiment)
     tasks = tasks_of(experiment.data)
     check_metric(experiment.objective.metric, tasks, experiment.where("objective", "metric"))
     _check_countable(experiment)
@@ -82,8 +86,8 @@ def check_machine(experiment: Experiment) -> None:
     wanted, have = resources.workers_per_trial * resources.cpus_per_worker, len(os.sched_getaffinity(0))
     if wanted > have:
         raise ConfigError(
-            f"one trial needs {wanted} CPUs ({resources.workers_per_trial} workers of {resources.cpus_per_worker}), but "
-            f"this machine has {have}. Lower resources.workers_per_trial, or give a cluster with --address.",
+            f"one trial needs {wanted} CPUs ({resources.workers_per_trial} workers of {resources.cpus_per_worker}), "
+            f"but this machine has {have}. Lower resources.workers_per_trial, or give a cluster with --address.",
             experiment.where("resources", "workers_per_trial"),
         )
 
@@ -91,6 +95,15 @@ def check_machine(experiment: Experiment) -> None:
 def default_folder(name: str) -> Path:
     """`experiments/NAME-DATE-TIME`."""
     return Path("experiments") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _self_contained(experiment: Experiment) -> Experiment:
+    """Workers and resumed drivers run elsewhere: a path gets its start, and a name taken from the file is kept."""
+    data, overrides = experiment.data, (*experiment.overrides, f"name={json.dumps(experiment.name)}")
+    if data.path is not None:
+        path = str(Path(data.path).expanduser().resolve())
+        data, overrides = data.model_copy(update={"path": path}), (*overrides, f"data.path={json.dumps(path)}")
+    return replace(experiment, data=data, overrides=overrides)
 
 
 def _check_countable(experiment: Experiment) -> None:

@@ -129,7 +129,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
     def _wait(self, pending: list[Any]) -> None:
         """Lets the other ranks come to the same end: the losses that every rank sees decide it."""
-        done, late = ray.wait(pending, num_returns=len(pending), timeout=self._setting.resources.timeout)
+        _, late = ray.wait(pending, num_returns=len(pending), timeout=self._setting.resources.timeout)
         if late:
             raise RuntimeError(f"{len(late)} ranks did not come to the end of a failed trial")
 

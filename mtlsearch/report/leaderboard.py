@@ -37,7 +37,7 @@ class Leaderboard:
         return pa.table({name: _column([row[name] for row in self.rows]) for name in self.columns})
 
     def csv(self) -> str:
-        """RFC 4180, one header line."""
+        """One header line; texts are quoted, numbers are not, None is nothing."""
         import pyarrow as pa
         from pyarrow import csv
 
@@ -91,8 +91,7 @@ def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
     }
     if shown is not None:
         row |= {f"{task}/{name}": value for task, scores in shown.validation.items() for name, value in scores.items()}
-    if trial.test.exists():
-        test = json.loads(trial.test.read_text())
+    if (test := trial.read_test()) is not None:
         row |= {f"test/{task}/{name}": value for task, scores in test.items() for name, value in scores.items()}
     if trial.order.exists():
         row |= flatten(trial.read_order().config)

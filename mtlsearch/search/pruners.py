@@ -18,6 +18,7 @@ from mtlsearch.config.search import (
     ThresholdConfig,
     WilcoxonConfig,
 )
+from mtlsearch.search.experimental import used_on_purpose
 
 
 def build_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
@@ -37,13 +38,15 @@ def build_pruner(config: PrunerConfig, epochs: int) -> BasePruner:
                 config.min_epochs, config.reduction_factor, config.min_early_stopping_rate
             )
         case WilcoxonConfig():
-            return optuna.pruners.WilcoxonPruner(
-                p_threshold=config.p_threshold, n_startup_steps=config.n_startup_epochs
-            )
+            with used_on_purpose():
+                return optuna.pruners.WilcoxonPruner(
+                    p_threshold=config.p_threshold, n_startup_steps=config.n_startup_epochs
+                )
         case ThresholdConfig():
             return optuna.pruners.ThresholdPruner(config.lower, config.upper, config.n_warmup_epochs)
         case PatientConfig():
             wrapped = build_pruner(config.wrapped, epochs) if config.wrapped else None
-            return optuna.pruners.PatientPruner(wrapped, config.patience, config.min_delta)
+            with used_on_purpose():
+                return optuna.pruners.PatientPruner(wrapped, config.patience, config.min_delta)
         case _:
             assert_never(config)

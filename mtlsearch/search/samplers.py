@@ -9,7 +9,6 @@ seed would repeat its first draws.)
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
@@ -31,6 +30,7 @@ from mtlsearch.config.search import (
 from mtlsearch.config.trial import TrialConfig
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.records import derive_seed
+from mtlsearch.search.experimental import used_on_purpose
 from mtlsearch.space import CategoryDomain, FloatDomain, IntDomain, Space
 
 MAX_DRAWS = 1000
@@ -112,7 +112,8 @@ class TreeSampler(BaseSampler):
             if self._admits(self._tree.suggest(drawn)):
                 return drawn.params
         raise MtlsearchError(
-            f"no configuration that satisfies the constraints was found in {MAX_DRAWS} draws. Widen the ranges or the constraints."
+            f"no configuration that satisfies the constraints was found in {MAX_DRAWS} draws. Widen the ranges or "
+            "loosen the constraints."
         )
 
     def sample_independent(
@@ -137,8 +138,7 @@ class TreeSampler(BaseSampler):
         return _Drawn(known, alone)
 
     def _inner(self, seed: int) -> BaseSampler:
-        with warnings.catch_warnings():  # multivariate and group are "experimental" in Optuna since 2020
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with used_on_purpose():
             match self._config:
                 case TpeConfig():
                     return optuna.samplers.TPESampler(

@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -27,6 +28,13 @@ from mtlsearch.search.study import BASELINE, OUTCOME, SCORE, StudyFile, record_o
 from mtlsearch.space import Experiment
 
 Clock = Callable[[], float]
+
+
+def first_configurations(experiment: Experiment, tasks: Sequence[Task], count: int) -> list[TrialConfig]:
+    """What a new search would propose first, before it has any result; fewer than `count` if it has fewer trials."""
+    with TemporaryDirectory() as scratch:
+        search = Search(experiment, tasks, Path(scratch) / "study.journal", past=lambda number: [])
+        return search.rehearse(count)
 
 
 class Search:
@@ -96,6 +104,13 @@ class Search:
         """Whether a configuration satisfies the constraints and can serve the tasks at all."""
         possible = config.model.infeasible(len(self._tasks)) is None
         return possible and self._experiment.space.violated(config) is None
+
+    def rehearse(self, count: int) -> list[TrialConfig]:
+        """Asks for the first trials without running any. The study is of no other use after that."""
+        while (task := self._next_baseline()) is not None:
+            self._file.create_baseline(task)
+        asked = (self._ask() for _ in range(min(count, self._most_trials)))
+        return [self._experiment.space.config(trial.params) for trial in asked]
 
     # What becomes of it --------------------------------------------------------------------------------
 

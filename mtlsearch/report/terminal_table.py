@@ -1,0 +1,113 @@
+"""The leaderboard on a terminal: as many columns as fit, those that tell most first, and no number cut short."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from mtlsearch.report.leaderboard import Leaderboard
+
+SHOWN_TRIALS = 10
+_GAP = 2
+_HEADING_WIDTH = 9
+_TEXTS = ("model", "state")
+_LABELS = {"trial": "trial", "model.kind": "model", "state": "state", "objective": "objective"}
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: str
+    cells: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        return max(map(len, (*self.heading.split("\n"), *self.cells)))
+
+
+def terminal_table(board: Leaderboard, width: int) -> Table:
+    """The first trials, then one row with each task's single-task baseline.
+
+    Which trial, what it is and what it reached come first; then each task's main metric; then the parameters that
+    differ between trials. Columns that do not fit into `width` are left out: leaderboard.csv has all.
+    """
+    trials = [row for row in board.rows if row["role"] == "trial"]
+    baseline = _merged([row for row in board.rows if row["role"] == "baseline" and row["state"] == "COMPLETE"])
+    rows = [*trials[:SHOWN_TRIALS], *baseline]
+    always = [_column(name, label, rows) for name, label in _LABELS.items()]
+    optional = [_column(name, _heading(name), rows) for name in (*_main_scores(board), *_varied(board, trials))]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    chosen = _fitting(always, optional, width)
+    for column in chosen:
+        table.add_column(
+            column.heading,
+            justify="left" if column.heading in _TEXTS else "right",
+            vertical="bottom",
+            no_wrap=True,
+        )
+    for index in range(len(rows)):
+        table.add_row(
+            *(column.cells[index] for column in chosen), style="dim" if index >= len(rows) - len(baseline) else ""
+        )
+    return table
+
+
+def short(value: object) -> str:
+    """Four digits of a number, nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _merged(baselines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row with every baseline's scores; no row without baselines."""
+    if not baselines:
+        return []
+    scores = {name: value for row in baselines for name, value in row.items() if "/" in name and value is not None}
+    return [scores | {"model.kind": "baselines", "objective": 0.0}]
+
+
+def _main_scores(board: Leaderboard) -> list[str]:
+    """The first validation metric of each task, which is its main one."""
+    first: dict[str, str] = {}
+    for name in board.columns:
+        task, slash, _ = name.rpartition("/")
+        if slash and not name.startswith("test/"):
+            first.setdefault(task, name)
+    return list(first.values())
+
+
+def _varied(board: Leaderboard, trials: Sequence[dict[str, Any]]) -> list[str]:
+    """Parameters that have several values."""
+    params = [name for name in board.columns if "." in name and "/" not in name and name not in _LABELS]
+    return [name for name in params if len({row[name] for row in trials} - {None}) > 1]
+
+
+def _fitting(always: list[_Column], optional: Sequence[_Column], width: int) -> list[_Column]:
+    chosen, used = list(always), sum(column.width + _GAP for column in always)
+    for column in optional:
+        used += column.width + _GAP
+        if used - _GAP > width:
+            break
+        chosen.append(column)
+    return chosen
+
+
+def _column(name: str, heading: str, rows: Sequence[dict[str, Any]]) -> _Column:
+    return _Column(heading, tuple(short(row.get(name)) for row in rows))
+
+
+def _heading(name: str) -> str:
+    """`dep_late15/auroc` → `dep_`, `late15` and `auroc`, a line each: hardly broader than the numbers below."""
+    lines: list[str] = []
+    for part in re.split(r"[/.]", name):
+        lines.append("")
+        for piece in re.findall(r"[^_-]*[_-]?", part):
+            if lines[-1] and len(lines[-1]) + len(piece) > _HEADING_WIDTH:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(cut for line in lines for cut in textwrap.wrap(line, 2 * _HEADING_WIDTH))

@@ -1,0 +1,196 @@
+"""A trial's epochs: they learn, repeat to the last bit, and go on from a checkpoint as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest_train import order
+
+from mtlsearch.errors import ConfigError, TrialFailed
+from mtlsearch.folder import ExperimentFolder, TrialFolder
+from mtlsearch.records import EpochMetrics, TrialOrder
+from mtlsearch.train import TensorData, World, fit, score_test
+from mtlsearch.train.checkpoint import load_best, load_last
+from mtlsearch.train.optimizer import learning_rate
+
+MAML = {"kind": "maml_mtl", "inner_lr": 0.01}
+DROPOUT = {"kind": "mmoeex", "hidden": 16, "dropout": 0.2, "num_experts": 4}
+
+
+def train(trial: TrialOrder, data: TensorData, folder: TrialFolder, epochs: int | None = None) -> list[EpochMetrics]:
+    """Pulls so many epochs, all when not said."""
+    folder.begin(trial)
+    metrics = list(itertools.islice(fit(trial, data, folder, World()), epochs))
+    assert all(each is not None for each in metrics)
+    return [each for each in metrics if each is not None]
+
+
+def measured(metrics: list[EpochMetrics]) -> list[dict[str, Any]]:
+    """Everything but the clock."""
+    return [each.model_dump(exclude={"seconds", "samples_per_second"}) for each in metrics]
+
+
+@pytest.mark.parametrize("kind", ["single_task", "shared_bottom", "mmoe", "mmoeex"])
+def test_every_architecture_learns(data: TensorData, folder: TrialFolder, kind: str) -> None:
+    metrics = train(
+        order(epochs=12, model={"kind": kind, "hidden": 16}, optimizer={"kind": "adamw", "lr": 0.01}), data, folder
+    )
+    assert all(metrics[-1].train_loss[task] < metrics[0].train_loss[task] for task in ("late", "delay", "gone"))
+    scores = metrics[-1].validation
+    assert scores["late"]["auroc"] > 0.9  # type: ignore[operator]
+    assert scores["delay"]["r2"] > 0.8  # type: ignore[operator]
+    assert scores["gone"]["auroc"] > 0.9  # type: ignore[operator]
+
+
+def test_scores_are_in_original_units(data: TensorData, folder: TrialFolder) -> None:
+    """Labels have a deviation of 15 minutes, so an RMSE of a good model is a few minutes."""
+    scores = train(order(epochs=12, optimizer={"kind": "adamw", "lr": 0.01}), data, folder)[-1].validation["delay"]
+    assert 1.5 < scores["rmse"] < 8  # type: ignore[operator]
+    assert scores["mae"] < scores["rmse"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("balancing", [{"kind": "uniform"}, MAML])
+def test_the_same_order_gives_the_same_numbers_whatever_ran_before(
+    data: TensorData, tmp_path: Path, balancing: dict[str, Any]
+) -> None:
+    trial, results = order(model=DROPOUT, balancing=balancing), []
+    for name, noise in [("one", 1), ("two", 2)]:
+        torch.manual_seed(noise)  # an earlier trial in this process left the global generator somewhere
+        results.append(measured(train(trial, data, ExperimentFolder(tmp_path / name).trial(3))))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("balancing", [{"kind": "uniform"}, MAML, MAML | {"order": 2}])
+@pytest.mark.parametrize("optimizer", [{"kind": "adamw"}, {"kind": "adam"}, {"kind": "sgd", "schedule": "cosine"}])
+def test_a_trial_goes_on_from_its_checkpoint_to_the_last_bit(
+    data: TensorData, tmp_path: Path, balancing: dict[str, Any], optimizer: dict[str, Any]
+) -> None:
+    trial = order(epochs=4, model=DROPOUT, balancing=balancing, optimizer=optimizer)
+    undisturbed, disturbed = (ExperimentFolder(tmp_path / name).trial(3) for name in ("undisturbed", "disturbed"))
+    expected = measured(train(trial, data, undisturbed))
+    first = measured(train(trial, data, disturbed, epochs=2))
+    assert first + measured(train(trial, data, disturbed)) == expected
+    assert measured(disturbed.epochs()) == expected
+    ends = [load_last(folder, torch.device("cpu")) for folder in (undisturbed, disturbed)]
+    assert all(torch.equal(ends[0].model[name], ends[1].model[name]) for name in ends[0].model)  # type: ignore[union-attr]
+
+
+def test_an_epoch_that_was_said_but_not_kept_is_trained_and_said_again(data: TensorData, folder: TrialFolder) -> None:
+    """Killed between the line and the checkpoint: the line of epoch 3 goes, and comes again the same."""
+    trial = order(epochs=3)
+    expected = measured(train(trial, data, folder, epochs=2))
+    extra = folder.epochs()[-1].model_copy(update={"epoch": 3, "objective": 99.0})
+    folder.append(extra)
+    rest = measured(train(trial, data, folder))
+    assert [each["epoch"] for each in rest] == [3]
+    assert [each["objective"] for each in rest] != [99.0]
+    assert measured(folder.epochs()) == expected + rest
+
+
+def test_whoever_pulls_may_stop_pulling(data: TensorData, folder: TrialFolder) -> None:
+    train(order(epochs=5), data, folder, epochs=2)
+    assert [each.epoch for each in folder.epochs()] == [1, 2]
+
+
+def test_a_baseline_learns_its_task_alone(data: TensorData, folder: TrialFolder) -> None:
+    trial = order(model={"kind": "single_task", "hidden": 16}).model_copy(
+        update={"tasks": ("delay",), "metric": "delay/rmse", "role": "baseline"}
+    )
+    metrics = train(trial, data.only(trial.tasks), folder)
+    assert set(metrics[0].validation) == {"delay"}
+    assert metrics[-1].objective == -metrics[-1].validation["delay"]["rmse"]  # type: ignore[operator]
+
+
+def test_a_loss_that_explodes_fails_the_trial_with_its_task_and_epoch(data: TensorData, folder: TrialFolder) -> None:
+    trial = order(optimizer={"kind": "sgd", "lr": 10.0})
+    with pytest.raises(TrialFailed, match=r"the training loss of \w+ is .* in epoch \d"):
+        train(trial, data, folder)
+
+
+def test_a_task_without_any_validation_label_is_undefined_and_fails_the_mean(
+    data: TensorData, folder: TrialFolder
+) -> None:
+    data.splits["validation"].present_NK[:, 0] = 0
+    with pytest.raises(TrialFailed, match="auroc of task 'late' is undefined on validation"):
+        train(order(), data, folder)
+
+
+def test_a_model_that_cannot_serve_the_tasks_is_refused(data: TensorData, folder: TrialFolder) -> None:
+    trial = order(model={"kind": "mmoeex", "num_experts": 2, "alpha": 1.0})
+    with pytest.raises(ConfigError, match="every task needs an open expert"):
+        train(trial, data, folder)
+
+
+def test_bfloat16_learns_what_float32_learns(data: TensorData, tmp_path: Path) -> None:
+    results = [
+        train(order(epochs=6, amp=amp), data, ExperimentFolder(tmp_path / amp).trial(3))[-1] for amp in ("off", "bf16")
+    ]
+    assert results[0].objective != results[1].objective
+    assert results[0].objective == pytest.approx(results[1].objective, abs=0.05)
+
+
+def test_gradients_are_clipped_to_the_norm(data: TensorData, tmp_path: Path) -> None:
+    """With a norm of 1e-9 SGD does not move; the norm that is reported is that before clipping."""
+    optimizer = {"kind": "sgd", "momentum": 0.0, "clip_norm": 1e-9}
+    metrics = train(order(epochs=2, optimizer=optimizer), data, ExperimentFolder(tmp_path).trial(3))
+    assert metrics[0].validation == metrics[1].validation
+    assert metrics[0].grad_norm > 0.01
+
+
+def test_cosine_falls_from_the_learning_rate_towards_zero() -> None:
+    config = order(optimizer={"kind": "adamw", "lr": 0.1, "schedule": "cosine"}).config.optimizer
+    rates = [learning_rate(config, epoch, 4) for epoch in (1, 2, 3, 4)]
+    assert rates == pytest.approx([0.1, 0.0853553, 0.05, 0.01464466])
+
+
+class TestCheckpoints:
+    """last.pt to go on from, best.pt to use."""
+
+    def test_best_is_the_best_validation_epoch(self, data: TensorData, folder: TrialFolder) -> None:
+        metrics = train(order(epochs=6, optimizer={"kind": "adamw", "lr": 0.05}), data, folder)
+        best, last = load_best(folder, torch.device("cpu")), load_last(folder, torch.device("cpu"))
+        assert best is not None
+        assert last is not None
+        assert best.epoch == max(metrics, key=lambda each: each.objective).epoch == last.best_epoch
+        assert last.epoch == 6
+
+    def test_only_two_files_stay(self, data: TensorData, folder: TrialFolder) -> None:
+        train(order(), data, folder)
+        assert sorted(path.name for path in folder.checkpoint.iterdir()) == ["best.pt", "last.pt"]
+
+    def test_nothing_is_unpickled(self, data: TensorData, folder: TrialFolder) -> None:
+        """A file that would run code when unpickled is refused."""
+        folder.begin(order())
+        torch.save({"epoch": Exploit()}, folder.checkpoint / "last.pt")
+        with pytest.raises(Exception, match="Weights only load failed"):
+            train(order(), data, folder)
+        assert not Exploit.ran
+
+    def test_the_test_split_is_scored_with_the_best_weights(self, data: TensorData, folder: TrialFolder) -> None:
+        """On a test split that equals validation, the scores are the best epoch's."""
+        data.splits["test"] = data.splits["validation"]  # type: ignore[index]
+        metrics = train(order(epochs=6, optimizer={"kind": "adamw", "lr": 0.05}), data, folder)
+        best = max(metrics, key=lambda each: each.objective)
+        assert score_test(order(epochs=6), data, folder, World()) == best.validation
+
+    def test_a_trial_without_weights_cannot_be_scored(self, data: TensorData, folder: TrialFolder) -> None:
+        folder.begin(order())
+        with pytest.raises(TrialFailed, match="trial 3 kept no weights"):
+            score_test(order(), data, folder, World())
+
+
+class Exploit:
+    """Says so when it is unpickled."""
+
+    ran = False
+
+    def __reduce__(self) -> Any:
+        return (_run, ())
+
+
+def _run() -> None:
+    Exploit.ran = True
