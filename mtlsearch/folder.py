@@ -11,14 +11,15 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mtlsearch.errors import ConfigError, Where
+from mtlsearch.errors import ConfigError, TrialFailed, Where
 from mtlsearch.records import EpochMetrics, Scores, TrialOrder
 
 
@@ -55,6 +56,14 @@ def _cannot_make(path: Path, reason: Exception | str) -> ConfigError:
     return ConfigError(f"--out {path} cannot be made: {said}. Choose a folder that you may write to.")
 
 
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class TrialFolder:
     """One trial's files. Rank 0 of the trial writes them, everybody may read."""
 
@@ -70,6 +79,24 @@ class TrialFolder:
         """Makes the folder; a trial that is taken up again finds what it left."""
         self.checkpoint.mkdir(parents=True, exist_ok=True)
         write_whole(self.order, order.model_dump_json(indent=1))
+
+    @contextmanager
+    def owned(self, seconds: float = 60.0) -> Iterator[None]:
+        """Holds the trial for one process. The kernel lets go when the process ends, however it ends.
+
+        After a driver was killed, its trials' processes live on for a moment; whoever takes a trial up again waits
+        here until the one before has written its last line.
+
+        Raises:
+            TrialFailed: another process still holds it after so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        with (self.path / "lock").open("a") as lock:
+            while not _locked(lock):
+                if time.monotonic() > deadline:
+                    raise TrialFailed(f"another process still trains {self.path}; end it, then resume")
+                time.sleep(0.02)
+            yield
 
     def append(self, metrics: EpochMetrics) -> None:
         """Adds one line to metrics.jsonl."""
@@ -203,13 +230,10 @@ class ExperimentFolder:
             ConfigError: another process drives it.
         """
         with (self.path / "driver.lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _locked(lock):
                 lock.seek(0)
-                raise ConfigError(
-                    f"{self.path} is being searched by process {lock.read().strip()}. Wait for it, or stop it."
-                ) from error
+                holder = lock.read().strip()
+                raise ConfigError(f"{self.path} is being searched by process {holder}. Wait for it, or stop it.")
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
             lock.flush()

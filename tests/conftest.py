@@ -5,18 +5,51 @@ from __future__ import annotations
 import csv
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from mtlsearch.cli import main
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: models are small here, one thread is the fastest
 
-FLIGHTS = (
-    "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,"
-    "carrier,flight,tailnum,origin,dest,air_time,distance"
-).split(",")
-WEATHER = "origin,year,month,day,hour,temp,dewp,humid,wind_dir,wind_speed,wind_gust,precip,pressure,visib".split(",")
+FLIGHTS = [
+    "year",
+    "month",
+    "day",
+    "dep_time",
+    "sched_dep_time",
+    "dep_delay",
+    "arr_time",
+    "sched_arr_time",
+    "arr_delay",
+    "carrier",
+    "flight",
+    "tailnum",
+    "origin",
+    "dest",
+    "air_time",
+    "distance",
+]
+WEATHER = [
+    "origin",
+    "year",
+    "month",
+    "day",
+    "hour",
+    "temp",
+    "dewp",
+    "humid",
+    "wind_dir",
+    "wind_speed",
+    "wind_gust",
+    "precip",
+    "pressure",
+    "visib",
+]
 MILES = {"IAH": 1400, "BOS": 190, "LAX": 2470}
 
 WriteSpace = Callable[..., Path]
@@ -115,3 +148,33 @@ def _flight(month: int, draw: random.Random, rain: dict[tuple[object, ...], obje
         "arr_delay": delay + draw.randrange(-10, 10),
         "air_time": MILES[dest] // 8 + draw.randrange(20),
     }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Mtlsearch = Callable[..., Ended]
+
+
+@pytest.fixture
+def mtlsearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mtlsearch:
+    """`mtlsearch("run", file, "--trials", 3)`: the console script's function, in this process, from an empty folder."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["mtlsearch", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return call

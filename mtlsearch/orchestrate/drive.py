@@ -68,7 +68,7 @@ class Driver:
         if self.engine == "ray":
             from mtlsearch.orchestrate.ray_tune import cluster  # a second of imports
 
-            stack.enter_context(cluster(self.address, plan.experiment.resources, plan.experiment))
+            stack.enter_context(cluster(self.address, plan.experiment))
 
     def _search(self, plan: Plan, folder: ExperimentFolder) -> None:
         with folder.driven():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -42,10 +42,12 @@ class Rank:
             self._world = World.join(rank, resources.workers_per_trial, address, device, resources.timeout)
         self._folder = ExperimentFolder(experiment)
         self._data = TensorData.load(open_store(data), device)
-        self._epochs: Iterator[EpochMetrics | None] = iter(())
+        self._epochs: Generator[EpochMetrics | None, None, None] | None = None
 
     def begin(self, order: TrialOrder) -> None:
         """The next `step` trains this trial's next epoch."""
+        if self._epochs is not None:
+            self._epochs.close()  # lets go of the trial before
         self._epochs = fit(order, self._data.only(order.tasks), self._folder.trial(order.number), self._world)
 
     def step(self) -> EpochMetrics | None:
@@ -54,6 +56,7 @@ class Rank:
         Raises:
             TrialFailed: the trial cannot go on.
         """
+        assert self._epochs is not None, "no trial was begun"
         return next(self._epochs)
 
     def score_test(self, order: TrialOrder) -> Scores:

@@ -47,19 +47,17 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def cluster(address: str | None, resources: ResourcesConfig, experiment: Experiment) -> Iterator[None]:
+def cluster(address: str | None, experiment: Experiment) -> Iterator[None]:
     """Ray, started here when no address is given, and shut down again.
 
     Raises:
         ConfigError: the cluster cannot be reached, or one trial asks for more than it has.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     joined = ray.is_initialized()
     if not joined:
-        _connect(address)
+        start_ray(address)
     try:
-        _check_capacity(resources, experiment)
+        _check_capacity(experiment)
         yield
     finally:
         if not joined:
@@ -186,7 +184,14 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
         return str(TrialScheduler.STOP)
 
 
-def _connect(address: str | None) -> None:
+def start_ray(address: str | None) -> None:
+    """Connects to a cluster, or starts one on this machine.
+
+    Raises:
+        ConfigError: no cluster answers at the address.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     options: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
@@ -203,7 +208,8 @@ def _connect(address: str | None) -> None:
         ) from error
 
 
-def _check_capacity(resources: ResourcesConfig, experiment: Experiment) -> None:
+def _check_capacity(experiment: Experiment) -> None:
+    resources = experiment.resources
     have = ray.cluster_resources()
     wanted = {
         "CPU": float(resources.workers_per_trial * resources.cpus_per_worker),

@@ -6,15 +6,15 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, Literal
 
 from rich.table import Table
 
 from mtlsearch.report.leaderboard import Leaderboard
 
 SHOWN_TRIALS = 10
-_GAP = 2
-_HEADING_WIDTH = 9
+_HEADING_WIDTH = 8
 _TEXTS = ("model", "state")
 _LABELS = {"trial": "trial", "model.kind": "model", "state": "state", "objective": "objective"}
 
@@ -39,20 +39,19 @@ def terminal_table(board: Leaderboard, width: int) -> Table:
     baseline = _merged([row for row in board.rows if row["role"] == "baseline" and row["state"] == "COMPLETE"])
     rows = [*trials[:SHOWN_TRIALS], *baseline]
     always = [_column(name, label, rows) for name, label in _LABELS.items()]
-    optional = [_column(name, _heading(name), rows) for name in (*_main_scores(board), *_varied(board, trials))]
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
-    chosen = _fitting(always, optional, width)
+    scores = [_column(name, _heading(name), rows) for name in _main_scores(board)]
+    varied = [_column(name, _heading(name), rows) for name in _varied(board, trials)]
+    gap = 2 if len(_fitting([*always, *scores], width, 2)) == len(always) + len(scores) else 1
+    chosen = _fitting([*always, *scores, *varied], width, gap)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
     for column in chosen:
-        table.add_column(
-            column.heading,
-            justify="left" if column.heading in _TEXTS else "right",
-            vertical="bottom",
-            no_wrap=True,
-        )
+        justify: Literal["left", "right"] = "left" if column.heading in _TEXTS else "right"
+        table.add_column(column.heading, justify=justify, vertical="bottom", no_wrap=True)
     for index in range(len(rows)):
-        table.add_row(
-            *(column.cells[index] for column in chosen), style="dim" if index >= len(rows) - len(baseline) else ""
-        )
+        style = "dim" if index >= len(rows) - len(baseline) else ""
+        table.add_row(*(column.cells[index] for column in chosen), style=style)
+    if (hidden := len(always) + len(scores) - len(chosen)) > 0:
+        table.caption, table.caption_justify = f"{hidden} more tasks are in leaderboard.csv", "left"
     return table
 
 
@@ -87,14 +86,10 @@ def _varied(board: Leaderboard, trials: Sequence[dict[str, Any]]) -> list[str]:
     return [name for name in params if len({row[name] for row in trials} - {None}) > 1]
 
 
-def _fitting(always: list[_Column], optional: Sequence[_Column], width: int) -> list[_Column]:
-    chosen, used = list(always), sum(column.width + _GAP for column in always)
-    for column in optional:
-        used += column.width + _GAP
-        if used - _GAP > width:
-            break
-        chosen.append(column)
-    return chosen
+def _fitting(columns: Sequence[_Column], width: int, gap: int) -> Sequence[_Column]:
+    """The first columns, as many as fit; the trial and its objective in any case."""
+    ends = list(accumulate(column.width + gap for column in columns))
+    return columns[: max(len(_LABELS), sum(end - gap <= width for end in ends))]
 
 
 def _column(name: str, heading: str, rows: Sequence[dict[str, Any]]) -> _Column:

@@ -1,24 +1,26 @@
 """Weights & Biases: one run a trial, its id the experiment's and the trial's, grouped by experiment.
 
 Runs live in a thread of the driver: starting one costs 0.1 s, and a trial should not wait for it. Without a login
-they are written to DIR/wandb, for `wandb sync`. Whatever goes wrong here is said once, and the search goes on.
+they are written to DIR/wandb, for `wandb sync`. Whatever goes wrong here is said once, on standard error, and the
+search goes on.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
+import shlex
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from mtlsearch.config import WandbConfig
 from mtlsearch.records import Decision, EpochMetrics, TrialOrder, TrialRecord
 from mtlsearch.tracking.base import SearchState, Tracker
 
-_log = logging.getLogger(__name__)
+Mode = Literal["online", "offline", "disabled", "shared"]
 
 FINISH_SECONDS = 30.0
 """Longest that the end of a search waits for W&B; the folder holds everything for a later sync."""
@@ -37,7 +39,7 @@ class WandbTracker(Tracker):
     def __init__(self, config: WandbConfig, folder: Path, group: str, experiment_id: str) -> None:
         self._config, self._folder, self._group, self._id = config, folder, group, experiment_id
         self._runs: dict[int, Any] = {}
-        self._mode: str | None = None
+        self._mode: Mode | None = None
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._broken = False
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
@@ -56,16 +58,17 @@ class WandbTracker(Tracker):
         self._jobs.put(lambda: self._finish(order, record))
 
     def search_finished(self, state: SearchState) -> None:
-        """Closes what is still open, within a deadline."""
+        """Closes what is still open, within a deadline; says how to send what was kept offline."""
         self._jobs.put(self._close)
         self._jobs.put(None)
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
-            _log.warning(
-                "W&B did not finish within %.0f s; what it has not sent is under %s",
-                FINISH_SECONDS,
-                self._folder / "wandb",
+            _say(
+                f"W&B did not finish within {FINISH_SECONDS:.0f} s; what it has not sent is in {self._folder / 'wandb'}"
             )
+        elif self._mode == "offline" and not self._broken:
+            runs = shlex.quote(str(self._folder / "wandb"))
+            _say(f"W&B was offline; send its runs with: wandb sync {runs}/offline-run-*")
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -74,19 +77,19 @@ class WandbTracker(Tracker):
             try:
                 job()
             except Exception as error:  # noqa: BLE001  # a mirror must not disturb the search, whatever it raises
-                self._broken = True
-                _log.warning("W&B stopped mirroring this search (the folder has everything): %s", error)
+                self._give_up(f"stopped mirroring this search (the folder has everything): {error}")
+
+    def _give_up(self, why: str) -> None:
+        if not self._broken:
+            self._broken = True
+            _say(f"W&B {why}")
 
     def _start(self, order: TrialOrder, flat: dict[str, object]) -> None:
         import wandb  # a second of imports, which only searches with W&B pay, and here in the thread
 
         if self._mode is None:
+            wandb.setup(wandb.Settings(silent=True))  # what it says of itself would tear the live view
             self._mode = _resolve_mode(self._config.mode)
-            if self._mode == "offline":
-                _log.info(
-                    "W&B is offline; send its runs later with `wandb sync %s/wandb/offline-run-*`",
-                    self._folder,
-                )
         kinds = [order.config.model.kind, order.config.balancing.kind, order.config.model.expert.kind]
         self._runs[order.number] = wandb.init(
             project=self._config.project,
@@ -115,15 +118,26 @@ class WandbTracker(Tracker):
         self._runs.clear()
 
 
-def _resolve_mode(mode: str) -> Any:
-    """`auto` is online with a key in the environment or in ~/.netrc, else offline; never asks on the terminal."""
-    if mode != "auto":
-        return mode
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
+def _resolve_mode(mode: str) -> Mode:
+    """`auto` is $WANDB_MODE, or online with a login, else offline; never asks on the terminal.
+
+    Raises:
+        RuntimeError: it is to be online, without a login.
+    """
+    wanted = (os.environ.get("WANDB_MODE") if mode == "auto" else None) or mode
+    if wanted not in ("auto", "online"):
+        return cast(Mode, wanted)  # wandb refuses what it does not know
     import wandb
 
-    return "online" if wandb.api.api_key else "offline"
+    if wandb.login(prompt=False, verify=False):
+        return "online"
+    if wanted == "online":
+        raise RuntimeError("there is no login. Run `wandb login`, or set tracking.wandb.mode to offline.")
+    return "offline"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"mtlsearch: {text}\n")
 
 
 def _flatten(metrics: EpochMetrics) -> Mapping[str, float]:

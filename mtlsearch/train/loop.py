@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import nullcontext
 
 import torch
 
@@ -25,7 +26,9 @@ EXPLODED = 1e6
 """A mean training loss above this has exploded: labels are standardised, so 1 is what a constant reaches."""
 
 
-def fit(order: TrialOrder, data: TensorData, folder: TrialFolder, world: World) -> Iterator[EpochMetrics | None]:
+def fit(
+    order: TrialOrder, data: TensorData, folder: TrialFolder, world: World
+) -> Generator[EpochMetrics | None, None, None]:
     """Trains epoch by epoch, from the trial's last checkpoint if it has one.
 
     Every rank of the trial pulls its own `fit`; rank 0 writes metrics.jsonl and checkpoints and yields metrics,
@@ -35,9 +38,10 @@ def fit(order: TrialOrder, data: TensorData, folder: TrialFolder, world: World) 
         TrialFailed: the loss is not finite or exploded, or a score that the objective needs is undefined.
         ConfigError: the model cannot serve the tasks.
     """
-    trial = _Trial(order, data, folder, world)
-    for epoch in range(trial.last_epoch + 1, order.epochs + 1):
-        yield trial.train(epoch)
+    with folder.owned() if world.is_main else nullcontext():
+        trial = _Trial(order, data, folder, world)
+        for epoch in range(trial.last_epoch + 1, order.epochs + 1):
+            yield trial.train(epoch)
 
 
 class _Trial:
