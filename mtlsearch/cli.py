@@ -174,7 +174,7 @@ def describe(space: SpaceFile, overrides: Overrides = None) -> None:
 def main() -> None:
     """The console script: user's mistakes become one message and exit code 2, never a traceback."""
     try:
-        app(standalone_mode=True)
+        app(prog_name="mtlsearch", standalone_mode=True)
     except ConfigError as error:
         _fail(error, 2)
     except (MtlsearchError, OSError) as error:  # OSError: a full disk, a file that may not be read

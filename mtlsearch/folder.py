@@ -45,15 +45,14 @@ def check_new(path: Path) -> None:
             instead = f", or go on with `mtlsearch resume {path}`" if (path / "plan.json").is_file() else ""
             raise ConfigError(f"--out must be a new folder, but {path} exists. Choose another{instead}.")
         around = next(each for each in path.absolute().parents if each.exists())
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise _cannot_make(path, error) from error
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise _cannot_make(path, error.strerror) from error
     if not around.is_dir() or not os.access(around, os.W_OK | os.X_OK):
         raise _cannot_make(path, f"{around} is {'not writable' if around.is_dir() else 'no folder'}")
 
 
-def _cannot_make(path: Path, reason: Exception | str) -> ConfigError:
-    said = reason.strerror if isinstance(reason, OSError) else reason
-    return ConfigError(f"--out {path} cannot be made: {said}. Choose a folder that you may write to.")
+def _cannot_make(path: Path, reason: str | None) -> ConfigError:
+    return ConfigError(f"--out {path} cannot be made: {reason}. Choose a folder that you may write to.")
 
 
 def _locked(file: IO[str]) -> bool:
@@ -178,11 +177,11 @@ class ExperimentFolder:
         try:
             aside.mkdir(parents=True)
             (aside / "trials").mkdir()
-            (aside / "space.yaml").write_text(space)
+            (aside / "space.yaml").write_text(space, encoding="utf-8")
             (aside / "plan.json").write_text(json.dumps(plan, indent=1))
             aside.replace(path)
         except OSError as error:
-            raise _cannot_make(path, error) from error
+            raise _cannot_make(path, error.strerror) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return cls(path)

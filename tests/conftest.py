@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import random
 import sys
@@ -174,6 +175,7 @@ def mtlsearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
+        gc.collect()  # a process that ends lets go of its locks; here, what an exception held must be collected
         out, err = capsys.readouterr()
         return Ended(int(ended.value.code or 0), out, err)
 

@@ -1,0 +1,5 @@
+"""`python -m mtlsearch` is `mtlsearch`."""
+
+from mtlsearch.cli import main
+
+main()
