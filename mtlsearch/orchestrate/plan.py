@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import random
 import subprocess
@@ -83,13 +82,20 @@ def check_machine(experiment: Experiment) -> None:
         ConfigError: one trial needs more CPUs than there are.
     """
     resources = experiment.resources
-    wanted, have = resources.workers_per_trial * resources.cpus_per_worker, len(os.sched_getaffinity(0))
+    wanted, have = resources.workers_per_trial * resources.cpus_per_worker, num_cpus()
     if wanted > have:
         raise ConfigError(
             f"one trial needs {wanted} CPUs ({resources.workers_per_trial} workers of {resources.cpus_per_worker}), "
             f"but this machine has {have}. Lower resources.workers_per_trial, or give a cluster with --address.",
             experiment.where("resources", "workers_per_trial"),
         )
+
+
+def num_cpus() -> int:
+    """CPUs that this process may use, by its affinity and its container's quota."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def default_folder(name: str) -> Path:

@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 
 from mtlsearch.config import ResourcesConfig
 from mtlsearch.errors import ConfigError, MtlsearchError
+from mtlsearch.orchestrate.plan import num_cpus
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.orchestrate.trainable import FAILED, METRICS, ORDER, SETTING, Setting, Trial
 from mtlsearch.records import EpochMetrics, TrialOrder
@@ -198,7 +199,7 @@ def start_ray(address: str | None) -> None:
         "include_dashboard": False,
     }
     if address is None:
-        options |= {"num_cpus": len(os.sched_getaffinity(0)), "object_store_memory": OBJECT_STORE_BYTES}
+        options |= {"num_cpus": num_cpus(), "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init("local" if address is None else address, **options)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:

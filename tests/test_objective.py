@@ -1,0 +1,101 @@
+"""The objective: what it is made of, and what makes it undefined."""
+
+from __future__ import annotations
+
+import pytest
+from pytest import approx
+
+from mtlsearch.config import Task
+from mtlsearch.errors import ConfigError, TrialFailed
+from mtlsearch.objective import check_metric, gains, score
+
+CLICK, WATCH = Task(name="click", kind="binary"), Task(name="watch", kind="regression")
+TASKS = (CLICK, WATCH)
+SCORES = {"click": {"auroc": 0.8, "average_precision": 0.3}, "watch": {"rmse": 9.0, "mae": 6.0, "r2": 0.5}}
+
+MIMIC = {  # the article's table: single task, MMoEEx, MMoE; phenotyping, length of stay, decompensation, mortality
+    "pheno": (77.0, 72.44, 70.54),
+    "los": (45.0, 63.45, 50.47),
+    "decomp": (91.0, 96.82, 96.78),
+    "ihm": (86.0, 90.73, 90.58),
+}
+
+
+@pytest.mark.parametrize(("column", "delta"), [(1, 11.74), (0, 0.0)])
+def test_delta_is_that_of_the_article(column, delta):
+    tasks = [Task(name=name, kind="binary") for name in MIMIC]
+    scores = {name: {"auroc": row[column]} for name, row in MIMIC.items()}
+    reference = {name: row[0] for name, row in MIMIC.items()}
+    assert 100 * score("delta", tasks, scores, reference) == approx(delta, abs=0.005)
+
+
+def test_delta_of_a_regression_task_is_its_reduction_of_rmse():
+    reference = {"click": 0.75, "watch": 10.0}
+    assert gains(TASKS, SCORES, reference) == {"click": approx(0.05 / 0.75), "watch": approx(0.1)}
+    assert score("delta", TASKS, SCORES, reference) == approx((0.05 / 0.75 + 0.1) / 2)
+    assert gains([WATCH], SCORES, {"watch": 6.0}) == {"watch": approx(-0.5)}
+
+
+def test_delta_counts_the_tasks_that_are_learned():
+    assert score("delta", [WATCH], SCORES, {"click": 0.1, "watch": 10.0}) == approx(0.1)
+
+
+def test_mean_averages_auroc_and_r2():
+    assert score("mean", TASKS, SCORES, {}) == approx((0.8 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("click/auroc", 0.8),
+        ("click/average_precision", 0.3),
+        ("watch/r2", 0.5),
+        ("watch/rmse", -9.0),
+        ("watch/mae", -6.0),
+    ],
+)
+def test_one_metric_is_turned_so_that_more_is_better(metric, value):
+    assert score(metric, TASKS, SCORES, {}) == value
+
+
+@pytest.mark.parametrize("metric", ["delta", "mean", "click/auroc"])
+def test_an_undefined_metric_fails_the_trial(metric):
+    scores = SCORES | {"click": {"auroc": None, "average_precision": None}}
+    with pytest.raises(TrialFailed) as failed:
+        score(metric, TASKS, scores, {"click": 0.5, "watch": 10.0})
+    assert str(failed.value) == "auroc of task 'click' is undefined on validation: it has no labels, or one class only"
+
+
+def test_an_undefined_metric_that_is_not_asked_for_is_no_matter():
+    scores = SCORES | {"click": {"auroc": None, "average_precision": None}}
+    assert score("watch/r2", TASKS, scores, {}) == 0.5
+
+
+def test_a_baseline_of_0_fails_the_trial():
+    with pytest.raises(TrialFailed) as failed:
+        score("delta", TASKS, SCORES, {"click": 0.8, "watch": 0.0})
+    assert str(failed.value).startswith("the baseline's rmse is 0, so a relative gain over it is undefined; use ")
+
+
+@pytest.mark.parametrize("metric", ["delta", "mean", "click/auroc", "watch/mae"])
+def test_metrics_that_fit(metric):
+    check_metric(metric, TASKS, None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            "delt",
+            "must be delta, mean or task/metric, found 'delt'. Here: click/auroc, click/average_precision, watch/",
+        ),
+        ("buy/auroc", "names the task 'buy', which is not learned. Write one of: click/auroc, "),
+        ("click/rmse", "'click/rmse' does not fit: click is a binary task. Write one of: click/auroc, click/average_p"),
+        ("watch/", "'watch/' does not fit: watch is a regression task. Write one of: watch/rmse, watch/mae, watch/r2."),
+        ("/auroc", "names the task '', which is not learned."),
+    ],
+)
+def test_metrics_that_do_not_fit(metric, message):
+    with pytest.raises(ConfigError) as refused:
+        check_metric(metric, TASKS, None)
+    assert str(refused.value).startswith(f"objective.metric {message}")
