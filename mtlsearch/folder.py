@@ -100,7 +100,7 @@ class TrialFolder:
     def append(self, metrics: EpochMetrics) -> None:
         """Adds one line to metrics.jsonl."""
         with self.metrics.open("a") as log:
-            log.write(metrics.model_dump_json() + "\n")
+            log.write(_line(metrics))
 
     def epochs(self) -> list[EpochMetrics]:
         """The epochs measured so far; a last line that was cut off is not one of them.
@@ -121,7 +121,7 @@ class TrialFolder:
     def keep_epochs(self, last: int) -> None:
         """Drops lines after epoch `last`: they are trained again, from the checkpoint of that epoch."""
         kept = [metrics for metrics in self.epochs() if metrics.epoch <= last]
-        write_whole(self.metrics, "".join(metrics.model_dump_json() + "\n" for metrics in kept))
+        write_whole(self.metrics, "".join(map(_line, kept)))
 
     def read_order(self) -> TrialOrder:
         """What the trial was asked to do.
@@ -149,6 +149,11 @@ class TrialFolder:
 
 
 _SCORES: TypeAdapter[Scores] = TypeAdapter(Scores)
+
+
+def _line(metrics: EpochMetrics) -> str:
+    """With NaN and Infinity as json writes them; pydantic would write null, which is no number when read back."""
+    return json.dumps(metrics.model_dump(), separators=(",", ":")) + "\n"
 
 
 def _damaged(must: str, where: Where) -> ConfigError:

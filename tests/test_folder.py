@@ -63,9 +63,10 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, b
             file.write(b"ne")
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, broken, fail)
-        write_whole(path, "new")
+        with pytest.raises(OSError, match="No space left"):
+            write_whole(path, "new")
     assert path.read_text() == "old"
     assert [*tmp_path.iterdir()] == [path]
 
@@ -106,10 +107,11 @@ def test_a_last_line_that_was_cut_off_is_no_epoch(trial, cut):
 def test_epochs_after_the_checkpoint_are_dropped(trial):
     for number in (1, 2, 3):
         trial.append(_epoch(number))
+    whole = trial.metrics.read_text()
     with trial.metrics.open("a") as file:
         file.write('{"epoch": 4, "obj')
     trial.keep_epochs(2)
-    assert trial.metrics.read_text() == "".join(_epoch(number).model_dump_json() + "\n" for number in (1, 2))
+    assert trial.metrics.read_text() == "".join(whole.splitlines(keepends=True)[:2])
     trial.append(_epoch(3))
     assert [metrics.epoch for metrics in trial.epochs()] == [1, 2, 3]
 
@@ -126,9 +128,8 @@ def test_a_damaged_line_is_named(trial):
 
 
 def test_a_trial_has_one_process(trial):
-    with trial.owned(), pytest.raises(TrialFailed, match="another process still trains"):
-        with trial.owned(seconds=0.05):
-            pass
+    with trial.owned(), pytest.raises(TrialFailed, match="another process still trains"), trial.owned(seconds=0.05):
+        pass
     with trial.owned(seconds=0.05):
         pass
 
@@ -154,8 +155,8 @@ def test_a_failure_leaves_no_folder(tmp_path, monkeypatch):
     def fail(self: Path, *_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(ConfigError) as refused:
-        patch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(ConfigError) as refused:
         ExperimentFolder.create(tmp_path / "out", "", PLAN)
     assert str(refused.value) == (
         f"--out {tmp_path / 'out'} cannot be made: No space left on device. Choose a folder that you may write to."
@@ -190,7 +191,7 @@ def test_a_place_where_something_is(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_place_that_is_not_ours(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(ConfigError, match="is not writable. Choose a folder that you may write to"):
+    with pytest.raises(ConfigError, match=r"is not writable\. Choose a folder that you may write to"):
         check_new(tmp_path / "out")
     tmp_path.chmod(0o700)
 
@@ -217,7 +218,7 @@ def test_a_folder_that_is_no_experiment(tmp_path, files, found):
 def test_a_damaged_plan(tmp_path, text):
     folder = ExperimentFolder.create(tmp_path / "out", "", PLAN)
     folder.plan.write_text(text)
-    with pytest.raises(ConfigError, match="but is damaged. Restore it from a copy."):
+    with pytest.raises(ConfigError, match=r"but is damaged\. Restore it from a copy\."):
         folder.read_plan()
 
 

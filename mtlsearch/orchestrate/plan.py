@@ -6,10 +6,12 @@ import json
 import platform
 import random
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mtlsearch import __version__
@@ -23,6 +25,11 @@ from mtlsearch.space import Experiment, Random, Space
 
 FEASIBILITY_DRAWS = 1000
 """Random configurations tried before a space is called empty."""
+
+MOST_GRID_POINTS = 100_000
+"""All points are listed before the first trial, to drop those that constraints forbid."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ class Plan:
         found = self.experiment.space.extremes()
         if all(_refusal(self.experiment.space, config, self.tasks) is None for config in found):
             return found
-        drawn = _admitted(self.experiment, self.tasks, FEASIBILITY_DRAWS)
+        where = self.experiment.where("space", "model")
+        drawn = _admitted(self.experiment, self.tasks, FEASIBILITY_DRAWS, where=where)
         sample = sorted(drawn, key=lambda config: config.model.hidden)
         return sample[0], sample[-1]
 
@@ -71,7 +79,10 @@ def make_plan(experiment: Experiment) -> Plan:
     tasks = tasks_of(experiment.data)
     check_metric(experiment.objective.metric, tasks, experiment.where("objective", "metric"))
     _check_countable(experiment)
-    _admitted(experiment, tasks, 1)
+    _admitted(experiment, tasks, 1, where=experiment.where("space", "model"))
+    for index, fixed in enumerate(experiment.search.enqueue):
+        where = experiment.where("search", "enqueue", index)
+        _admitted(experiment, tasks, 1, where=where, fixed=experiment.space.assign(fixed))
     return Plan(experiment, tasks)
 
 
@@ -113,13 +124,23 @@ def _self_contained(experiment: Experiment) -> Experiment:
 
 
 def _check_countable(experiment: Experiment) -> None:
-    if experiment.search.sampler.kind == "grid":
-        experiment.space.grid()
+    if experiment.search.sampler.kind != "grid":
+        return
+    experiment.space.grid()  # refuses a range without a step, by its name
+    size = experiment.space.grid_size()
+    if size is not None and size > MOST_GRID_POINTS:
+        raise ConfigError(
+            f"a grid may have {MOST_GRID_POINTS:,} points, but this one has {size:,}. Take larger steps, or write "
+            "`sampler: qmc`, which covers a space of any size evenly.",
+            experiment.where("search", "sampler"),
+        )
 
 
-def _admitted(experiment: Experiment, tasks: tuple[Task, ...], count: int) -> list[TrialConfig]:
-    """`count` random configurations that satisfy the constraints and can serve the tasks."""
-    space, chooser = experiment.space, Random(random.Random(derive_seed(experiment.search.seed, "plan")))
+def _admitted(
+    experiment: Experiment, tasks: tuple[Task, ...], count: int, *, where: Where, fixed: Mapping[str, Any] = NOTHING
+) -> list[TrialConfig]:
+    """`count` random configurations, beside what is fixed, that satisfy the constraints and can serve the tasks."""
+    space, chooser = experiment.space, Random(random.Random(derive_seed(experiment.search.seed, "plan")), fixed)
     admitted: list[TrialConfig] = []
     refused: str | None = None
     for _ in range(FEASIBILITY_DRAWS):
@@ -133,20 +154,13 @@ def _admitted(experiment: Experiment, tasks: tuple[Task, ...], count: int) -> li
             refused = reason
     if admitted:
         return admitted
-    raise ConfigError(
-        f"no configuration of this space can run; the last of {FEASIBILITY_DRAWS} tried: {refused}",
-        _space_place(experiment),
-    )
+    raise ConfigError(f"nothing described here can run; the last of {FEASIBILITY_DRAWS} tried: {refused}", where)
 
 
 def _refusal(space: Space, config: TrialConfig, tasks: tuple[Task, ...]) -> str | None:
     if (constraint := space.violated(config)) is not None:
         return f"the constraint `{constraint.text}` is violated"
     return config.model.infeasible(len(tasks))
-
-
-def _space_place(experiment: Experiment) -> Where:
-    return experiment.where("space", "model")
 
 
 def _versions() -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from mtlsearch.space.domain import FloatDomain, Scalar
 
@@ -35,22 +36,27 @@ class Replay:
 
 @dataclass(frozen=True)
 class Random:
-    """Draws uniformly, or uniformly in the logarithm."""
+    """Draws uniformly, or uniformly in the logarithm, what is not fixed."""
 
     generator: random.Random
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def category(self, name: str, options: tuple[Scalar, ...]) -> Scalar:
         """Any option."""
-        return self.generator.choice(options)
+        return self.fixed[name] if name in self.fixed else self.generator.choice(options)
 
     def integer(self, name: str, low: int, high: int, *, log: bool, step: int) -> int:
         """Any whole number of the range."""
+        if name in self.fixed:
+            return int(self.fixed[name])
         if not log:
             return self.generator.randrange(low, high + 1, step)
         return min(high, max(low, round(math.exp(self.generator.uniform(math.log(low - 0.5), math.log(high + 0.5))))))
 
     def real(self, name: str, low: float, high: float, *, log: bool, step: float | None) -> float:
         """Any number of the range."""
+        if name in self.fixed:
+            return float(self.fixed[name])
         if step is not None:
             count = FloatDomain(low, high, step=step).size or 1
             return min(high, low + self.generator.randrange(count) * step)

@@ -1,0 +1,73 @@
+"""What a plan refuses before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtlsearch.errors import ConfigError
+from mtlsearch.orchestrate.plan import make_plan
+from mtlsearch.space import read_experiment
+
+WriteSpace = Callable[..., Path]
+EXCLUSIVE = "{model: {kind: mmoeex, num_experts: {int: [1, 3]}, alpha: 1.0}}"
+
+
+def test_a_fixed_model_that_cannot_serve_the_tasks(space_file: WriteSpace) -> None:
+    with pytest.raises(ConfigError, match=r"small\.yaml:3.* all 3 experts exclusive and there are 4 tasks") as caught:
+        make_plan(read_experiment(space_file(space=EXCLUSIVE.replace("{int: [1, 3]}", "3"))))
+    assert "Lower alpha" in str(caught.value)
+
+
+def test_constraints_that_nothing_satisfies(space_file: WriteSpace) -> None:
+    with pytest.raises(ConfigError, match=r"the constraint `lr > 0.5` is violated"):
+        make_plan(read_experiment(space_file(constraints='["lr > 0.5"]')))
+
+
+def test_an_enqueued_configuration_that_the_constraints_forbid_is_named(space_file: WriteSpace) -> None:
+    search = "{enqueue: [{model: {kind: mmoe}}, {optimizer: {lr: 0.1}}]}"
+    with pytest.raises(ConfigError, match=r"the constraint `lr < 0.05` is violated") as caught:
+        make_plan(read_experiment(space_file(search=search, constraints='["lr < 0.05"]')))
+    assert caught.value.where is not None
+    assert caught.value.where.line == 4
+
+
+def test_a_grid_over_a_range_without_step(space_file: WriteSpace) -> None:
+    with pytest.raises(ConfigError, match=r"a grid must be countable, but `optimizer.lr` is"):
+        make_plan(read_experiment(space_file(search="{sampler: grid}")))
+
+
+def test_a_grid_too_large_to_list(space_file: WriteSpace) -> None:
+    space = "{model: {kind: mmoe, hidden: {int: [1, 4096]}, num_experts: {int: [1, 256]}}, optimizer: adam}"
+    with pytest.raises(ConfigError, match="a grid may have 100,000 points, but this one has 1,048,576"):
+        make_plan(read_experiment(space_file(space=space.replace("adam", "{lr: 0.1}"), search="{sampler: grid}")))
+
+
+def test_a_plan_can_be_read_again_anywhere(
+    space_file: WriteSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path starts where the command was given, a nameless experiment keeps its file's name."""
+    (tmp_path / "there").mkdir()
+    path = space_file("nameless.yaml", name=None, data="{source: flights, path: there}")
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(read_experiment(path))
+    monkeypatch.chdir("/")
+    copy = tmp_path / "space.yaml"
+    copy.write_text(plan.experiment.text)
+    again = read_experiment(copy, plan.to_json()["overrides"])
+    assert again.data.path == str(tmp_path / "there")
+    assert again.name == "nameless"
+
+
+def test_the_first_configurations_do_not_depend_on_when_they_are_asked(space_file: WriteSpace) -> None:
+    plan = make_plan(read_experiment(space_file()))
+    assert plan.first(5) == plan.first(5)
+    assert len(plan.first(5)) == 4  # the budget is four trials
+
+
+def test_plan_json_names_versions_and_seed(space_file: WriteSpace) -> None:
+    described = make_plan(read_experiment(space_file())).to_json()
+    assert described["seed"] == 3
+    assert {"python", "torch", "ray", "optuna"} <= set(described["versions"])
