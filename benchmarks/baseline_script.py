@@ -126,7 +126,8 @@ def run_ray(arguments: argparse.Namespace) -> None:
 
 
 def run_optuna(arguments: argparse.Namespace) -> None:
-    """One trial after another in this process, with all its threads; the study is in memory."""
+    """One trial after another in this process, with all the cores; the study is in memory."""
+    torch.set_num_threads(arguments.threads)
     data = load(arguments.data)
 
     def objective(trial: optuna.Trial) -> float:
@@ -162,6 +163,7 @@ def main() -> None:
     parser.add_argument("--grace", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of Optuna alone; Ray gives each trial one")
     arguments = parser.parse_args()
     {"ray": run_ray, "optuna": run_optuna}[arguments.engine](arguments)
 

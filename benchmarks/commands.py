@@ -31,7 +31,9 @@ class Run:
     lines: list[tuple[float, str]] = field(default_factory=list)
     wall: float = 0.0
     cpu: float = 0.0
-    """User and system time of the command and of those of its descendants that were waited for."""
+    """User and system time of the command and of what it waited for. Ray's workers are not among that."""
+    machine_cpu: float = 0.0
+    """Time that the machine's cores were busy meanwhile; on a quiet machine the command's, with all its workers."""
     code: int = 0
     stopped: bool = False
     """Whether it was interrupted because it had shown what was asked for."""
@@ -56,7 +58,7 @@ def run(command: Sequence[str | Path], environment: dict[str, str], watch: Watch
     """Runs a command to its end, or until `watch` has seen enough; then as if Ctrl-C were pressed."""
     words = [str(word) for word in command]
     result = Run(words, time.time())
-    start = time.perf_counter()
+    busy, start = _busy_seconds(), time.perf_counter()
     process = subprocess.Popen(
         words,
         env=environment,
@@ -70,6 +72,7 @@ def run(command: Sequence[str | Path], environment: dict[str, str], watch: Watch
         _read(process, result, start, watch)
         _, status, usage = os.wait4(process.pid, 0)
         result.wall = time.perf_counter() - start
+        result.machine_cpu = _busy_seconds() - busy
         result.cpu = usage.ru_utime + usage.ru_stime
         result.code = process.returncode = os.waitstatus_to_exitcode(status)
     finally:
@@ -89,6 +92,15 @@ def _read(process: subprocess.Popen[str], result: Run, start: float, watch: Watc
             process.send_signal(signal.SIGINT)
             killer.start()
     killer.cancel()
+
+
+def _busy_seconds() -> float:
+    """Of all cores since the machine started; 0 where there is no /proc."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return 0.0
+    user, nice, system, _idle, _wait, interrupts, soft, *_ = map(int, path.read_text().split("\n")[0].split()[1:])
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def environment(home: Path) -> dict[str, str]:

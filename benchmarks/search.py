@@ -15,113 +15,40 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from commands import Run, Watch, circumstances, environment, run
+from contestants import (
+    EPOCH_LINE,
+    MTLSEARCH,
+    Contest,
+    Epoch,
+    convert,
+    ends,
+    optuna_epochs,
+    our_ends,
+    our_epochs,
+    our_objective,
+    ray_epochs,
+    reached,
+)
 from flights_files import write_every, write_made_up
 from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-PYTHON = Path(sys.executable)
-MTLSEARCH = PYTHON.with_name("mtlsearch")
-SPACE, SCRIPT = HERE / "search.yaml", HERE / "baseline_script.py"
 QUICKSTART = HERE.parent / "search_spaces" / "quickstart.yaml"
-
-EPOCH_LINE = re.compile(r"^trial (\d+)\b.* epoch (\d+): objective")
-END_LINE = re.compile(r"^trial (\d+)\b.* (COMPLETE|PRUNED|FAIL)\b.*\[(\d+)/\d+\]$")
 MANY = 100_000
 """Trials of a search that goes on until it is interrupted."""
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One report of one trial; `seconds` since the command was spawned."""
-
-    seconds: float
-    trial: str
-    objective: float
-
-
-@dataclass(frozen=True)
-class Search:
-    """What all contestants are given."""
-
-    home: Path
-    data: Path | None
-    epochs: int
-    pruning: bool
-
-    def ours(self, out: Path, trials: int, seed: int) -> list[str | Path]:
-        """`mtlsearch run`."""
-        changes = [f"search.seed={seed}", f"budget.epochs={self.epochs}"]
-        changes += [f"data.path={self.data}"] if self.data else []
-        changes += [] if self.pruning else ["search.pruner=none"]
-        sets = [word for change in changes for word in ("--set", change)]
-        return [MTLSEARCH, "run", SPACE, "--out", out, "--trials", str(trials), *sets]
-
-    def script(self, engine: str, out: Path, trials: int, seed: int) -> list[str | Path]:
-        """baseline_script.py; without pruning, the first epoch after which ASHA may stop a trial is the last."""
-        numbers = {"trials": trials, "seed": seed, "epochs": self.epochs, "grace": 1 if self.pruning else self.epochs}
-        options = [word for name, number in numbers.items() for word in (f"--{name}", str(number))]
-        return [PYTHON, SCRIPT, engine, "--out", out, *options, *(["--data", self.data] if self.data else [])]
-
-
-# What the contestants leave behind ---------------------------------------------------------------------
-
-
-def our_epochs(result: Run, out: Path) -> list[Epoch]:
-    """When the driver said an epoch, with the score as the trial's log has it."""
-    found = []
-    for seconds, line in result.lines:
-        if match := EPOCH_LINE.match(line):
-            found.append(Epoch(seconds, match[1], _our_objective(out, int(match[1]), int(match[2]))))
-    return found
-
-
-def _our_objective(out: Path, trial: int, epoch: int) -> float:
-    with (out / "trials" / f"{trial:05d}" / "metrics.jsonl").open() as log:
-        return next(said["objective"] for said in map(json.loads, log) if said["epoch"] == epoch)
-
-
-def ray_epochs(result: Run, out: Path) -> list[Epoch]:
-    """Tune's result.json of every trial. The clock is the trial's own, read before Tune heard of the epoch."""
-    lines = [json.loads(line) for path in out.glob("search/*/result.json") for line in path.open()]
-    return sorted(
-        (Epoch(line["clock"] - result.spawned, line["trial_id"], line["objective"]) for line in lines),
-        key=lambda epoch: epoch.seconds,
-    )
-
-
-def optuna_epochs(result: Run) -> list[Epoch]:
-    """What the script printed."""
-    lines = [json.loads(line) for _, line in result.lines if line.startswith("{")]
-    return [Epoch(line["clock"] - result.spawned, str(line["trial"]), line["objective"]) for line in lines]
-
-
-def ends(epochs: Sequence[Epoch]) -> list[float]:
-    """When each trial reported for the last time, in order."""
-    return sorted({epoch.trial: epoch.seconds for epoch in epochs}.values())
-
-
-def our_ends(result: Run) -> list[float]:
-    """When the driver said that a trial had ended."""
-    return [seconds for seconds, line in result.lines if END_LINE.match(line)]
-
-
-def reached(epochs: Sequence[Epoch], target: float) -> float | None:
-    """When a score was at the target or above."""
-    return next((epoch.seconds for epoch in epochs if epoch.objective >= target), None)
 
 
 # Orchestration -----------------------------------------------------------------------------------------
@@ -131,12 +58,12 @@ def orchestration(options: argparse.Namespace, home: Path) -> Record:
     """Wall time a trial and a report when training takes next to nothing."""
     data = home / "made-up"
     write_made_up(data, options.rows_a_month)
-    search = Search(home, data, epochs=5, pruning=False)
-    _warm(search)
+    contest = Contest(home, data, epochs=5, pruning=False, threads=1)
+    convert(contest)
     raw = [
         one
         for repetition in range(options.repetitions)
-        for one in _orchestrate(search, options.trials, options.script_trials, repetition)
+        for one in _orchestrate(contest, options.trials, options.script_trials, repetition)
     ]
     summary = {name: _summary([one for one in raw if one["contestant"] == name]) for name in ("ours", "ray", "optuna")}
     ours, ray = summary["ours"], summary["ray"]
@@ -144,7 +71,7 @@ def orchestration(options: argparse.Namespace, home: Path) -> Record:
         "parameters": {
             "trials": options.trials,
             "trials_of_the_ray_script": options.script_trials,
-            "epochs": search.epochs,
+            "epochs": contest.epochs,
             "rows": 12 * options.rows_a_month,
             "repetitions": options.repetitions,
         },
@@ -163,14 +90,14 @@ def orchestration(options: argparse.Namespace, home: Path) -> Record:
     }
 
 
-def _orchestrate(search: Search, trials: int, script_trials: int, seed: int) -> Iterator[Record]:
-    out = search.home / f"orchestration-{seed}"
-    command = environment(search.home)
-    ours = run(search.ours(out / "ours", trials, seed), command).expect(0)
+def _orchestrate(contest: Contest, trials: int, script_trials: int, seed: int) -> Iterator[Record]:
+    out = contest.home / f"orchestration-{seed}"
+    command = environment(contest.home)
+    ours = run(contest.ours(out / "ours", trials, seed), command).expect(0)
     yield _around("ours", ours, our_epochs(ours, out / "ours"), our_ends(ours), trials)
-    ray = run(search.script("ray", out / "ray", script_trials, seed), command).expect(0)
+    ray = run(contest.script("ray", out / "ray", script_trials, seed), command).expect(0)
     yield _around("ray", ray, epochs := ray_epochs(ray, out / "ray"), ends(epochs), trials)
-    alone = run(search.script("optuna", out / "optuna", trials, seed), command).expect(0)
+    alone = run(contest.script("optuna", out / "optuna", trials, seed), command).expect(0)
     yield _around("optuna", alone, epochs := optuna_epochs(alone), ends(epochs), trials)
     shutil.rmtree(out)
 
@@ -185,6 +112,7 @@ def _around(contestant: str, result: Run, epochs: Sequence[Epoch], trial_ends: S
         "reports": len(epochs),
         "wall_s": result.wall,
         "cpu_s": result.cpu,
+        "machine_cpu_s": result.machine_cpu,
         "first_report_s": epochs[0].seconds,
         "first_trial_s": trial_ends[0],
         "last_trial_s": trial_ends[-1],
@@ -208,8 +136,8 @@ def search(options: argparse.Namespace, home: Path) -> Record:
     if options.every > 1:
         data = home / "flights"
         write_every(data, options.every)
-    contest = Search(home, data, epochs=5, pruning=True)
-    _warm(contest)
+    contest = Contest(home, data, epochs=5, pruning=True, threads=len(os.sched_getaffinity(0)))
+    convert(contest)
     raw = [_contest(contest, options.search_trials, seed) for seed in range(1, options.seeds + 1)]
     ours, alone = (_median_or_none([one[name]["to_target_s"] for one in raw]) for name in ("ours", "optuna"))
     ray = median(one["ray"]["to_target_s"] for one in raw)
@@ -233,7 +161,7 @@ def search(options: argparse.Namespace, home: Path) -> Record:
     }
 
 
-def _contest(contest: Search, trials: int, seed: int) -> Record:
+def _contest(contest: Contest, trials: int, seed: int) -> Record:
     out, command = contest.home / f"search-{seed}", environment(contest.home)
     ray = run(contest.script("ray", out / "ray", trials, seed), command).expect(0)
     epochs = ray_epochs(ray, out / "ray")
@@ -256,7 +184,7 @@ def _contest(contest: Search, trials: int, seed: int) -> Record:
 def _our_watch(out: Path, target: float, most_seconds: float) -> Watch:
     def enough(seconds: float, line: str) -> bool:
         match = EPOCH_LINE.match(line)
-        there = match is not None and _our_objective(out, int(match[1]), int(match[2])) >= target
+        there = match is not None and our_objective(out, int(match[1]), int(match[2])) >= target
         return there or seconds > most_seconds
 
     return enough
@@ -281,6 +209,7 @@ def _race(
         "first_report_s": epochs[0].seconds,
         "wall_s": result.wall,
         "cpu_s": result.cpu,
+        "machine_cpu_s": result.machine_cpu,
         "interrupted": result.stopped,
     } | ({f"wall_s_of_{trials}_trials": (list(trial_ends) + [None] * trials)[trials - 1]} if trials else {})
 
@@ -336,12 +265,6 @@ def _first_epoch(out: Path, command: dict[str, str]) -> float:
 
 
 # All of it ---------------------------------------------------------------------------------------------
-
-
-def _warm(search: Search) -> None:
-    """Converts the data before anybody is timed."""
-    changes = ["--set", f"data.path={search.data}"] if search.data else []
-    run([MTLSEARCH, "data", "describe", SPACE, *changes], environment(search.home)).expect(0)
 
 
 def _target(name: str, wanted: float, found: float | None, *, at_least: bool = False) -> Record:

@@ -69,7 +69,7 @@ def print_plan(plan: Plan) -> None:
     configurations = plan.first(PLAN_SAMPLES)
     _line(f"the first {len(configurations)} configurations", "")
     for config in configurations:
-        row = "  ".join(f"{name}={short(value)}" for name, value in flatten(config).items())
+        row = "  ".join(f"{name}={short(value)}" for name, value in flatten(config).items() if value is not None)
         console.print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -50,8 +50,8 @@ class WandbTracker(Tracker):
         self._jobs.put(lambda: self._start(order, flat))
 
     def epoch_finished(self, order: TrialOrder, metrics: EpochMetrics, decision: Decision) -> None:
-        """Logs the epoch."""
-        self._jobs.put(lambda: self._runs[order.number].log(_flatten(metrics), step=metrics.epoch))
+        """Logs the epoch, and at once: what waits for the next step would overwrite the summary at the end."""
+        self._jobs.put(lambda: self._runs[order.number].log(_flatten(metrics), step=metrics.epoch, commit=True))
 
     def trial_finished(self, order: TrialOrder, record: TrialRecord, state: SearchState) -> None:
         """Writes the summary and closes the run."""
@@ -63,9 +63,8 @@ class WandbTracker(Tracker):
         self._jobs.put(None)
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
-            _say(
-                f"W&B did not finish within {FINISH_SECONDS:.0f} s; what it has not sent is in {self._folder / 'wandb'}"
-            )
+            unsent = self._folder / "wandb"
+            self._give_up(f"did not finish within {FINISH_SECONDS:g} s; what it has not sent is in {unsent}")
         elif self._mode == "offline" and not self._broken:
             runs = shlex.quote(str(self._folder / "wandb"))
             _say(f"W&B was offline; send its runs with: wandb sync {runs}/offline-run-*")

@@ -59,8 +59,6 @@ def tracker(tmp_path: Path) -> WandbTracker:
     return WandbTracker(WandbConfig(project="p"), tmp_path, "flights", "abc12345")
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # wandb's service process outlives the test
 def test_offline_runs_hold_every_value(tracker, events, tmp_path, capfd):
     events.tell_trial(tracker, 4, (0.125, 0.25, 0.2))
     events.tell_trial(tracker, 5, (-0.5,))
@@ -102,7 +100,7 @@ class _Run:
         self.summary: dict[str, object] = {}
         self.exit_code: int | None = None
 
-    def log(self, values: dict[str, float], step: int) -> None:
+    def log(self, values: dict[str, float], step: int, commit: bool) -> None:
         self.logged.append({"step": step, **values})
 
     def finish(self, exit_code: int = 0) -> None:
