@@ -74,12 +74,10 @@ def run(
     experiment = read_experiment(space, changes)
 
     from mtlsearch import view
-    from mtlsearch.folder import check_new
     from mtlsearch.orchestrate.plan import default_folder, make_plan
 
     plan = make_plan(experiment)
     folder = out or default_folder(experiment.name)
-    check_new(folder)
     if dry_run:
         view.print_plan(plan)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mtlsearch.data import open_store
 from mtlsearch.errors import ConfigError
-from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder import ExperimentFolder, check_new
 from mtlsearch.orchestrate.plan import Plan, check_machine, make_plan
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.space import read_experiment
@@ -36,9 +36,10 @@ class Driver:
         Raises:
             ConfigError: the folder exists, the data cannot be read, or the machines are too small. Nothing is written.
         """
-        with ExitStack() as stack:
-            self._enter_machines(stack, plan)
-            digest = open_store(plan.experiment.data).schema.data_digest
+        self._check_machine(plan)
+        check_new(out)
+        digest = open_store(plan.experiment.data).schema.data_digest
+        with self._machines(plan):
             folder = ExperimentFolder.create(out, plan.experiment.text, plan.to_json() | {"data_digest": digest})
             self._search(plan, folder)
         return folder
@@ -52,23 +53,34 @@ class Driver:
         before = folder.read_plan()
         experiment = read_experiment(folder.space, tuple(before.get("overrides", ())))
         plan = make_plan(experiment)
-        with ExitStack() as stack:
-            self._enter_machines(stack, plan)
-            digest = open_store(experiment.data).schema.data_digest
-            if digest != before.get("data_digest"):
-                raise ConfigError(
-                    f"{folder.path} began with data {before.get('data_digest')}, but {experiment.data.source} is now "
-                    f"{digest}. Scores on different data cannot be ranked together: start a new search."
-                )
+        self._check_machine(plan)
+        digest = open_store(experiment.data).schema.data_digest
+        if digest != before.get("data_digest"):
+            raise ConfigError(
+                f"{folder.path} began with data {before.get('data_digest')}, but {experiment.data.source} is now "
+                f"{digest}. Scores on different data cannot be ranked together: start a new search."
+            )
+        with self._machines(plan):
             self._search(plan, folder)
 
-    def _enter_machines(self, stack: ExitStack, plan: Plan) -> None:
+    def _check_machine(self, plan: Plan) -> None:
+        """Refuses what needs no cluster to be refused; the cluster is asked when it is connected."""
+        resources, where = plan.experiment.resources, plan.experiment.where("resources", "workers_per_trial")
+        if self.engine == "local" and resources.workers_per_trial > 1:
+            raise ConfigError(
+                f"--engine local trains with one worker, but resources.workers_per_trial is "
+                f"{resources.workers_per_trial}. Leave --engine out.",
+                where,
+            )
         if self.engine == "local" or self.address is None:
             check_machine(plan.experiment)
-        if self.engine == "ray":
-            from mtlsearch.orchestrate.ray_tune import cluster  # a second of imports
 
-            stack.enter_context(cluster(self.address, plan.experiment))
+    def _machines(self, plan: Plan) -> AbstractContextManager[None]:
+        if self.engine == "local":
+            return nullcontext()
+        from mtlsearch.orchestrate.ray_tune import cluster  # a second of imports
+
+        return cluster(self.address, plan.experiment)
 
     def _search(self, plan: Plan, folder: ExperimentFolder) -> None:
         with folder.driven():

@@ -76,7 +76,10 @@ def make_plan(experiment: Experiment) -> Plan:
         ConfigError: a task or metric that does not exist or fit, a space without any configuration that could run.
     """
     experiment = _self_contained(experiment)
-    tasks = tasks_of(experiment.data)
+    try:
+        tasks = tasks_of(experiment.data)
+    except ConfigError as error:
+        raise ConfigError(error.message, experiment.where("data", "tasks")) from error
     check_metric(experiment.objective.metric, tasks, experiment.where("objective", "metric"))
     _check_countable(experiment)
     _admitted(experiment, tasks, 1, where=experiment.where("space", "model"))

@@ -46,9 +46,13 @@ class Rank:
 
     def begin(self, order: TrialOrder) -> None:
         """The next `step` trains this trial's next epoch."""
-        if self._epochs is not None:
-            self._epochs.close()  # lets go of the trial before
+        self.close()
         self._epochs = fit(order, self._data.only(order.tasks), self._folder.trial(order.number), self._world)
+
+    def close(self) -> None:
+        """Lets go of the trial."""
+        if self._epochs is not None:
+            self._epochs.close()
 
     def step(self) -> EpochMetrics | None:
         """Trains one epoch; its metrics on rank 0, None on the others.

@@ -17,7 +17,7 @@ from typing import Any
 
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-from mtlsearch.errors import ConfigError
+from mtlsearch.errors import ConfigError, Where
 
 
 class AtomicJournal(JournalFileBackend):
@@ -86,10 +86,26 @@ def mend(path: Path) -> None:
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
         os.truncate(path, whole)
-    for number, line in enumerate(data[:whole].splitlines(), start=1):
-        try:
-            json.loads(line)
-        except ValueError as error:
+    check_lines(path)
+
+
+def check_lines(path: Path) -> None:
+    """Reads every whole line of a journal.
+
+    Raises:
+        ConfigError: one is not what Optuna wrote.
+    """
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        if not _is_log(line):
             raise ConfigError(
-                f"{path}:{number}: every line must be JSON, but this one is not. Restore the file from a copy."
-            ) from error
+                "every line must be JSON that Optuna wrote, but this one is not. Restore the file from a copy.",
+                Where(path, number),
+            )
+
+
+def _is_log(line: bytes) -> bool:
+    try:
+        log = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(log, dict) and "op_code" in log

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtlsearch.errors import ConfigError
 from mtlsearch.records import Role, State, TrialRecord
-from mtlsearch.search.journal import AtomicJournal
+from mtlsearch.search.journal import AtomicJournal, check_lines
 
 BASELINE = "baseline"
 """User attribute of a single-task baseline: its task."""
@@ -122,10 +122,11 @@ def read_records(path: Path) -> list[TrialRecord]:
     """All trials of a journal that were started, by number, without becoming its writer.
 
     Raises:
-        ConfigError: the file is missing, or holds no study.
+        ConfigError: the file is damaged, or holds no study.
     """
     if not path.exists():
         return []
+    check_lines(path)
     optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     studies = storage.get_all_studies()
