@@ -54,7 +54,8 @@ class Contest:
         grace = 1 if self.pruning else self.epochs
         numbers = {"trials": trials, "seed": seed, "epochs": self.epochs, "grace": grace, "threads": self.threads}
         options = [word for name, number in numbers.items() for word in (f"--{name}", str(number))]
-        return [PYTHON, SCRIPT, engine, "--out", out, *options, *(["--data", self.data] if self.data else [])]
+        options += ["--data", str(self.data)] if self.data else []
+        return [PYTHON, SCRIPT, engine, "--out", out, *options]
 
 
 def convert(contest: Contest) -> None:
@@ -73,8 +74,9 @@ def our_epochs(result: Run, out: Path) -> list[Epoch]:
 
 
 def our_objective(out: Path, trial: int, epoch: int) -> float:
+    """An epoch's score, unrounded."""
     with (out / "trials" / f"{trial:05d}" / "metrics.jsonl").open() as log:
-        return next(said["objective"] for said in map(json.loads, log) if said["epoch"] == epoch)
+        return next(float(said["objective"]) for said in map(json.loads, log) if said["epoch"] == epoch)
 
 
 def ray_epochs(result: Run, out: Path) -> list[Epoch]:

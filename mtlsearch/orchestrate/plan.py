@@ -167,7 +167,7 @@ def _refusal(space: Space, config: TrialConfig, tasks: tuple[Task, ...]) -> str 
 
 
 def _versions() -> dict[str, str]:
-    names = ("torch", "ray", "optuna", "wandb", "numpy", "pyarrow", "scikit-learn")
+    names = ("torch", "ray", "optuna", "wandb", "numpy", "pyarrow", "torchmetrics")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
 
 

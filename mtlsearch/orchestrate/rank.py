@@ -65,4 +65,5 @@ class Rank:
 
     def score_test(self, order: TrialOrder) -> Scores:
         """The test scores of a finished trial."""
-        return score_test(order, self._data.only(order.tasks), self._folder.trial(order.number), self._world)
+        alone = World(device=self._world.device)  # the other ranks have no part in it
+        return score_test(order, self._data.only(order.tasks), self._folder.trial(order.number), alone)

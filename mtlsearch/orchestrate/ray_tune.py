@@ -6,10 +6,12 @@ so a `Searcher` and a `TrialScheduler` of a few lines stand here, both over one 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
-import tempfile
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,9 +25,12 @@ from mtlsearch.config import ResourcesConfig
 from mtlsearch.errors import ConfigError, MtlsearchError
 from mtlsearch.orchestrate.plan import num_cpus
 from mtlsearch.orchestrate.session import Session
-from mtlsearch.orchestrate.trainable import FAILED, METRICS, ORDER, SETTING, Setting, Trial
+from mtlsearch.orchestrate.trainable import FAILED, METRICS, ORDER, SETTING, TEST, Setting, Trial
 from mtlsearch.records import EpochMetrics, TrialOrder
 from mtlsearch.space import Experiment
+
+SLOTS_SECONDS = 2.0
+"""How long an answer of the cluster's size is used."""
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's least, nearly: trials read their data from memory-mapped files, not from Ray's object store."""
@@ -69,14 +74,15 @@ def search_on_ray(session: Session) -> None:
     """Runs the search on the cluster that is connected, then scores the test split for the best.
 
     Raises:
-        MtlsearchError: Tune gave up.
+        MtlsearchError: the search cannot go on, or a test score could not be had.
     """
     resources = session.experiment.resources
-    setting = Setting(session.experiment.data, session.folder.path.resolve(), resources)
-    scratch = tempfile.mkdtemp(prefix="mtlsearch-tune-")  # Tune insists on a place of its own
-    bridge = _Bridge(session, setting.json())
+    folder = session.folder.path.resolve()
+    bridge = _Bridge(session, Setting(session.experiment.data, folder, resources).json())
+    scratch = folder / ".tune"  # Tune insists on a place of its own; a driver that was killed left one
+    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        results = tune.Tuner(
+        tune.Tuner(
             tune.with_resources(Trial, _placement(resources)),
             tune_config=tune.TuneConfig(
                 search_alg=StudySearcher(bridge),
@@ -86,19 +92,17 @@ def search_on_ray(session: Session) -> None:
             ),
             run_config=tune.RunConfig(
                 name="search",
-                storage_path=scratch,
+                storage_path=str(scratch),
                 verbose=0,
                 callbacks=[],
                 failure_config=tune.FailureConfig(max_failures=resources.max_retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-        del results
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if bridge.error is not None:
         raise bridge.error
-    _score_tests(session, setting)
 
 
 class _Bridge:
@@ -107,8 +111,11 @@ class _Bridge:
     def __init__(self, session: Session, setting: str) -> None:
         self.session, self.setting = session, setting
         self.numbers: dict[str, int] = {}
+        self.tests: dict[str, int] = {}
         self.error: MtlsearchError | None = None
         self._resources = session.experiment.resources
+        self._untested: deque[TrialOrder] | None = None
+        self._slots, self._slots_until = 0, 0.0
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Tune pickles its searcher for a restore that never happens: a resume starts anew over the study."""
@@ -117,7 +124,9 @@ class _Bridge:
     def room(self) -> bool:
         """Whether one more trial fits now. Tune would ask for one more than fits, before it can know the results
         of those that run."""
-        return len(self.numbers) < _slots(self._resources)
+        if time.monotonic() > self._slots_until:  # asking the cluster takes 2 ms a question
+            self._slots, self._slots_until = _slots(self._resources), time.monotonic() + SLOTS_SECONDS
+        return len(self.numbers) + len(self.tests) < self._slots
 
     def next(self, trial_id: str) -> TrialOrder | None:
         """The next order, remembered under Tune's name."""
@@ -125,6 +134,20 @@ class _Bridge:
         if order is not None:
             self.numbers[trial_id] = order.number
         return order
+
+    def next_test(self, trial_id: str) -> TrialOrder | None:
+        """After the search: the next trial whose test score is missing. The trials' idle processes score it."""
+        if self._untested is None:
+            self._untested = deque(self.session.untested())
+        order = self._untested.popleft() if self._untested and self.room() else None
+        if order is not None:
+            self.tests[trial_id] = order.number
+        return order
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to start any more."""
+        return self.error is not None or (self.session.finished and self._untested is not None and not self._untested)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
@@ -136,24 +159,27 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None to be asked again later, FINISHED at the end."""
-        if self._bridge.error is not None:
-            return str(Searcher.FINISHED)
         try:
-            order = self._bridge.next(trial_id)
-            if order is None:
-                return str(Searcher.FINISHED) if self._bridge.session.finished else None
+            order = self._bridge.next(trial_id) if self._bridge.error is None else None
+            if order is not None:
+                return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting, TEST: False}
+            if self._bridge.session.finished and (order := self._bridge.next_test(trial_id)) is not None:
+                return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting, TEST: True}
         except MtlsearchError as error:
             self._bridge.error = error
-            return str(Searcher.FINISHED)
-        return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting}
+        return str(Searcher.FINISHED) if self._bridge.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial that the study does not know the end of has failed."""
-        number = self._bridge.numbers.pop(trial_id, None)
-        if number is None:
-            return
-        reason = (result or {}).get(FAILED)
-        self._bridge.session.fail(number, reason or "its process was lost, and was lost again at every retry")
+        """Takes test scores. A trial that the study does not know the end of has failed."""
+        result = result or {}
+        if (number := self._bridge.tests.pop(trial_id, None)) is not None:
+            if TEST in result:
+                self._bridge.session.keep_test(number, json.loads(result[TEST]))
+            else:
+                self._bridge.error = MtlsearchError(f"trial {number} could not be scored on test; resume to try again")
+        elif (number := self._bridge.numbers.pop(trial_id, None)) is not None:
+            reason = result.get(FAILED, "its process was lost, and was lost again at every retry")
+            self._bridge.session.fail(number, reason)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is on disk."""
@@ -239,20 +265,3 @@ def _slots(resources: ResourcesConfig) -> int:
     if resources.gpus_per_worker > 0:
         fits.append(int(have.get("GPU", 0.0) / (resources.workers_per_trial * resources.gpus_per_worker) + 1e-9))
     return max(1, min([*fits, *([resources.max_concurrent] if resources.max_concurrent else [])]))
-
-
-def _score_tests(session: Session, setting: Setting) -> None:
-    orders = session.untested()
-    if not orders:
-        return
-    task = ray.remote(_score_all).options(
-        num_cpus=setting.resources.cpus_per_worker, num_gpus=setting.resources.gpus_per_worker
-    )
-    scores = ray.get(task.remote(setting.json(), [order.model_dump_json() for order in orders]))
-    for order, each in zip(orders, scores, strict=True):
-        session.keep_test(order.number, each)
-
-
-def _score_all(setting: str, orders: list[str]) -> list[Any]:
-    rank = Setting.from_json(setting).start_rank()
-    return [rank.score_test(TrialOrder.model_validate_json(order)) for order in orders]

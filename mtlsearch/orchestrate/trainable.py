@@ -27,7 +27,7 @@ from mtlsearch.records import TrialOrder
 if TYPE_CHECKING:
     from mtlsearch.orchestrate.rank import Rank
 
-ORDER, SETTING = "order", "setting"
+ORDER, SETTING, TEST = "order", "setting", "test"
 METRICS, FAILED = "metrics", "failed"
 
 
@@ -81,15 +81,17 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self._others: list[Any] = []
         alone = self._setting.resources.workers_per_trial == 1
         self._rank = self._setting.start_rank() if alone else self._meet(config[SETTING])
-        self._begin(config[ORDER])
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial; the ranks and the data stay."""
-        self._begin(new_config[ORDER])
+        self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
         """One epoch on all ranks. A trial that cannot go on says why and is done; a lost rank is Tune's to retry."""
+        if self._scores_test:
+            return {TEST: json.dumps(self._rank.score_test(self._order)), "done": True}
         pending = [other.step.remote() for other in self._others]
         try:
             metrics = self._rank.step()
@@ -110,10 +112,11 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         for other in self._others:
             ray.kill(other)
 
-    def _begin(self, order: str) -> None:
-        self._order = TrialOrder.model_validate_json(order)
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._order, self._scores_test = TrialOrder.model_validate_json(config[ORDER]), config[TEST]
         self._folder = ExperimentFolder(self._setting.folder).trial(self._order.number)
-        ray.get([other.begin.remote(order) for other in self._others], timeout=self._setting.resources.timeout)
+        begun = [other.begin.remote(config[ORDER]) for other in self._others if not self._scores_test]
+        ray.get(begun, timeout=self._setting.resources.timeout)
         self._rank.begin(self._order)
 
     def _meet(self, setting: str) -> Rank:

@@ -6,7 +6,7 @@ Batch order and dropout are functions of (trial's seed, epoch, rank), so the epo
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def save(folder: TrialFolder, state: Checkpoint) -> None:
     """Replaces last.pt, and best.pt when this epoch is the best so far."""
     last = folder.checkpoint / "last.pt"
     aside = last.with_suffix(".writing")
-    torch.save(asdict(state), aside)
+    torch.save(vars(state), aside)  # not asdict, which would copy every tensor first
     aside.replace(last)
     if state.best_epoch == state.epoch:  # a second name for the same file, not a second copy
         aside.unlink(missing_ok=True)

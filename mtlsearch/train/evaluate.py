@@ -5,7 +5,6 @@ Axes: N rows, B batch, K tasks, O outputs (one a task).
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,10 +25,10 @@ def evaluate(model: MultiTaskModel, data: TensorData, split: SplitName, world: W
     outputs_NO = world.gather_rows(predict(model, rows, world), rows.num_rows)
     if not world.is_main:
         return None
-    predictions_NK = outputs_NO.cpu() * data.std_K + data.mean_K  # binary tasks have mean 0 and deviation 1
-    labels_NK = rows.labels_NK.cpu() * data.std_K + data.mean_K
-    labels_NK = torch.where(rows.present_NK.cpu() > 0, labels_NK, torch.nan)
-    return score_tasks(data.tasks, _array(predictions_NK), _array(labels_NK))
+    mean_K, std_K = data.mean_K.to(world.device).double(), data.std_K.to(world.device).double()
+    predictions_NK = outputs_NO.double() * std_K + mean_K  # binary tasks have mean 0 and deviation 1
+    labels_NK = rows.labels_NK.double() * std_K + mean_K
+    return score_tasks(data.tasks, predictions_NK, torch.where(rows.present_NK > 0, labels_NK, torch.nan))
 
 
 @torch.no_grad()
@@ -41,7 +40,3 @@ def predict(model: MultiTaskModel, split: TensorSplit, world: World) -> Tensor:
     outputs = [model(split.take(rows_B).inputs).float() for rows_B in torch.split(order_N, EVALUATION_BATCH)]
     model.train(was_training)
     return torch.cat(outputs)
-
-
-def _array(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return tensor.double().numpy()

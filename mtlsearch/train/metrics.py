@@ -1,59 +1,54 @@
-"""Scores of predictions, in the tasks' own units, missing labels left out.
+"""Scores of predictions, in the tasks' own units, missing labels left out. The metrics are torchmetrics' own.
 
-Axes: N rows, K tasks, O outputs (one a task).
+Axes: N rows, K tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import (
-    average_precision_score,
-    mean_absolute_error,
-    r2_score,
-    roc_auc_score,
-    root_mean_squared_error,
-)
+import torch
+from torch import Tensor
+from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from mtlsearch.config import Task
 
-Array = NDArray[np.float64]
-
-METRICS: Mapping[str, Callable[[Array, Array], float]] = {
-    "auroc": roc_auc_score,
-    "average_precision": average_precision_score,
-    "rmse": root_mean_squared_error,
+METRICS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "auroc": lambda predictions, labels: binary_auroc(predictions, labels.long(), validate_args=False),
+    "average_precision": lambda predictions, labels: binary_average_precision(
+        predictions, labels.long(), validate_args=False
+    ),
+    "rmse": lambda predictions, labels: mean_squared_error(predictions, labels, squared=False),
     "mae": mean_absolute_error,
     "r2": r2_score,
 }
-"""Name → metric(labels, predictions)."""
+"""Name → metric(predictions, labels)."""
 
 
-def score_tasks(tasks: Sequence[Task], predictions_NK: Array, labels_NK: Array) -> dict[str, dict[str, float | None]]:
+def score_tasks(tasks: Sequence[Task], predictions_NK: Tensor, labels_NK: Tensor) -> dict[str, dict[str, float | None]]:
     """Task → metric → value; None where the labels that are present do not define the metric.
 
     Args:
-        predictions_NK: probabilities (or any score that orders the rows) and regressions in original units.
-        labels_NK: in original units, NaN where missing.
+        predictions_NK: float64: logits, probabilities, or regressions in original units.
+        labels_NK: float64, in original units, NaN where missing.
     """
     return {
         task.name: _score_task(task, predictions_NK[:, index], labels_NK[:, index]) for index, task in enumerate(tasks)
     }
 
 
-def _score_task(task: Task, predictions_N: Array, labels_N: Array) -> dict[str, float | None]:
-    present_N = ~np.isnan(labels_N)
+def _score_task(task: Task, predictions_N: Tensor, labels_N: Tensor) -> dict[str, float | None]:
+    present_N = ~labels_N.isnan()
     labels_N, predictions_N = labels_N[present_N], predictions_N[present_N]
     if not _defined(task, labels_N):
         return dict.fromkeys(task.metrics)
-    if not np.isfinite(predictions_N).all():
+    if not torch.isfinite(predictions_N).all():
         return dict.fromkeys(task.metrics, float("nan"))
-    return {name: float(METRICS[name](labels_N, predictions_N)) for name in task.metrics}
+    return {name: float(METRICS[name](predictions_N, labels_N)) for name in task.metrics}
 
 
-def _defined(task: Task, labels_N: Array) -> bool:
+def _defined(task: Task, labels_N: Tensor) -> bool:
     if task.kind == "binary":
-        return len(np.unique(labels_N)) == 2
+        return bool((labels_N == 0).any() and (labels_N == 1).any())
     return len(labels_N) >= 2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
+import sklearn.metrics
+import torch
 
 from mtlsearch.config import Task
 from mtlsearch.train.metrics import score_tasks
@@ -16,7 +17,8 @@ NAN = float("nan")
 
 def score(task: Task, predictions: list[float], labels: list[float]) -> dict[str, float | None]:
     """One task's scores."""
-    return score_tasks([task], np.array(predictions)[:, None], np.array(labels)[:, None])[task.name]
+    columns = [torch.tensor(values, dtype=torch.float64)[:, None] for values in (predictions, labels)]
+    return score_tasks([task], *columns)[task.name]
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
@@ -28,7 +30,27 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
         if a > b
     ]
     expected = sum(p > n for p, n in pairs) / len(pairs)
-    assert score(LATE, predictions, labels)["auroc"] == expected == 0.75
+    assert score(LATE, predictions, labels)["auroc"] == pytest.approx(expected) == 0.75
+
+
+@pytest.mark.parametrize("rows", [20, 3000])
+def test_the_scores_are_scikit_learns_ties_included(rows: int) -> None:
+    draw = torch.Generator().manual_seed(rows)
+    predictions = (torch.randn(rows, generator=draw, dtype=torch.float64) * 4).round() / 4
+    late = (torch.rand(rows, generator=draw) < 0.3).double()
+    delay = predictions * 2 + torch.randn(rows, generator=draw, dtype=torch.float64)
+    binary, regression = (
+        score(LATE, predictions.tolist(), late.tolist()),
+        score(DELAY, predictions.tolist(), delay.tolist()),
+    )
+    expected = {
+        "auroc": sklearn.metrics.roc_auc_score(late, predictions),
+        "average_precision": sklearn.metrics.average_precision_score(late, predictions),
+        "rmse": sklearn.metrics.root_mean_squared_error(delay, predictions),
+        "mae": sklearn.metrics.mean_absolute_error(delay, predictions),
+        "r2": sklearn.metrics.r2_score(delay, predictions),
+    }
+    assert binary | regression == pytest.approx(expected, abs=1e-6)
 
 
 def test_regression_scores_are_in_the_units_of_the_label() -> None:
