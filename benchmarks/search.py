@@ -139,8 +139,6 @@ def search(options: argparse.Namespace, home: Path) -> Record:
     contest = Contest(home, data, epochs=5, pruning=True, threads=len(os.sched_getaffinity(0)))
     convert(contest)
     raw = [_contest(contest, options.search_trials, seed) for seed in range(1, options.seeds + 1)]
-    ours, alone = (_median_or_none([one[name]["to_target_s"] for one in raw]) for name in ("ours", "optuna"))
-    ray = median(one["ray"]["to_target_s"] for one in raw)
     return {
         "parameters": {
             "trials_of_the_ray_script": options.search_trials,
@@ -150,14 +148,26 @@ def search(options: argparse.Namespace, home: Path) -> Record:
         },
         "note": "The others go on until they reach the script's best score, at most for the time of its whole run.",
         "raw": raw,
+    } | race_summary(raw)
+
+
+def race_summary(raw: Sequence[Record]) -> Record:
+    """Medians over the seeds, and our time against the script's: for its score, and for all its trials."""
+    ours, alone = (_median_or_none([one[name]["to_target_s"] for one in raw]) for name in ("ours", "optuna"))
+    score = median(one["ray"]["to_target_s"] for one in raw)
+    trials = median(one["ray"]["wall_s"] for one in raw)
+    return {
         "medians": {
             "ours_to_target_s": ours,
-            "ray_to_target_s": ray,
+            "ray_to_target_s": score,
             "optuna_to_target_s": alone,
-            "ray_wall_s": median(one["ray"]["wall_s"] for one in raw),
+            "ray_wall_s": trials,
         },
-        "ratios": {"ours_to_ray": ours / ray if ours else None, "optuna_to_ray": alone / ray if alone else None},
-        "targets": [_target("time to the script's best score, of the script's", 0.5, ours / ray if ours else None)],
+        "ratios": {"ours_to_ray": ours / score if ours else None, "optuna_to_ray": alone / score if alone else None},
+        "targets": [
+            _target("time to the script's best score, of the script's 40 trials", 0.5, ours / trials if ours else None),
+            _target("the same, of the time at which the script had it", 0.5, ours / score if ours else None),
+        ],
     }
 
 

@@ -121,3 +121,16 @@ def test_lines_are_optunas_own(tmp_path: Path) -> None:
     with journal.transaction():
         optuna.create_study(study_name="s", storage=optuna.storages.JournalStorage(journal)).ask()
     assert all("op_code" in json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_reading_goes_on_where_it_was(tmp_path: Path) -> None:
+    """The reader knows where every line that we wrote ends, so it never reads the file from its start again."""
+    path = tmp_path / "study.journal"
+    journal = AtomicJournal(path)
+    study = optuna.create_study(study_name="s", storage=optuna.storages.JournalStorage(journal))
+    for _ in range(3):
+        with journal.transaction():
+            study.ask().suggest_float("x", 0, 1)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert journal._log_number_offset[len(lines)] == path.stat().st_size
+    assert len(journal._log_number_offset) == len(lines) + 1
