@@ -44,9 +44,9 @@ def _orchestration(record: dict[str, Any]) -> str:
         f"{1000 * record['medians'][name]['wall_s_per_trial_extended']:.0f} ms" for name in ("ours", "ray", "optuna")
     )
     return (
-        f"orchestration: {parameters['trials']} trials of {parameters['epochs']} epochs that train next to nothing. From "
-        f"start to exit, a trial takes {ours} with mtlsearch, {script} with the script, {alone} with Optuna alone in one "
-        "process."
+        f"orchestration: {parameters['trials']} trials of {parameters['epochs']} epochs that train next to nothing. "
+        f"From start to exit, a trial takes {ours} with mtlsearch, {script} with the script, {alone} with Optuna alone "
+        "in one process."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from contextlib import closing
 
-from mtlsearch.errors import TrialFailed
+from mtlsearch.errors import MtlsearchError
 from mtlsearch.orchestrate.rank import Rank
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.records import TrialOrder
@@ -26,7 +26,7 @@ def _run(session: Session, rank: Rank, order: TrialOrder) -> None:
     while True:
         try:
             metrics = rank.step()
-        except TrialFailed as error:
+        except MtlsearchError as error:
             session.fail(order.number, str(error))
             return
         except RuntimeError as error:  # torch's own errors: one bad configuration must not end the search

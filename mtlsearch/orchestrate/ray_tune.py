@@ -112,6 +112,7 @@ class _Bridge:
         self.session, self.setting = session, setting
         self.numbers: dict[str, int] = {}
         self.tests: dict[str, int] = {}
+        self.errors: dict[str, str] = {}
         self.error: MtlsearchError | None = None
         self._resources = session.experiment.resources
         self._untested: deque[TrialOrder] | None = None
@@ -178,7 +179,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
             else:
                 self._bridge.error = MtlsearchError(f"trial {number} could not be scored on test; resume to try again")
         elif (number := self._bridge.numbers.pop(trial_id, None)) is not None:
-            reason = result.get(FAILED, "its process was lost, and was lost again at every retry")
+            reason = result.get(FAILED) or self._bridge.errors.pop(trial_id, "Tune gave it up without a reason")
             self._bridge.session.fail(number, reason)
 
     def save(self, checkpoint_path: str) -> None:
@@ -202,6 +203,10 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
             controller._actor_cache.increase_max(trial.placement_group_factory, by=MOST_ACTORS)
             self._keeps_actors = True
 
+    def on_trial_error(self, controller: Any, trial: Any) -> None:
+        """Notes why a trial was given up, after its last retry; Tune tells the searcher only that it was."""
+        self._bridge.errors[trial.trial_id] = _reason(str(trial.get_error() or ""))
+
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP when the study has ended the trial."""
         metrics = EpochMetrics.model_validate_json(result[METRICS])
@@ -209,6 +214,12 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
             return str(TrialScheduler.CONTINUE)
         del self._bridge.numbers[trial.trial_id]
         return str(TrialScheduler.STOP)
+
+
+def _reason(error: str) -> str:
+    """An error's own words: the last line of a traceback, the first line of anything else."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()] or ["its process was lost"]
+    return lines[-1] if "Traceback" in error else lines[0]
 
 
 def start_ray(address: str | None) -> None:

@@ -20,7 +20,7 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mtlsearch.config import DataConfig, ResourcesConfig
-from mtlsearch.errors import TrialFailed
+from mtlsearch.errors import MtlsearchError
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import TrialOrder
 
@@ -96,7 +96,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         try:
             metrics = self._rank.step()
             ray.get(pending, timeout=self._setting.resources.timeout)
-        except TrialFailed as error:
+        except MtlsearchError as error:
             self._wait(pending)
             return {FAILED: str(error), "done": True}
         except RuntimeError as error:

@@ -111,6 +111,20 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(space_file:
     assert epochs == [1, 2, 3, 4]
 
 
+def test_a_trial_that_is_lost_at_every_retry_fails_with_what_ray_says(space_file: WriteSpace, tmp_path: Path) -> None:
+    changes = [
+        "objective.metric=mean",
+        "budget={trials: 2, epochs: 2}",
+        "resources={max_retries: 0, max_concurrent: 1}",
+    ]
+    killer = Killer("Trial", trial=0)
+    first, second = study(search(space_file(), tmp_path / "out", *changes, engine="ray", trackers=[killer]))
+    assert killer.killed == 1
+    assert first.state.name == "FAIL"
+    assert "died" in first.user_attrs["outcome"]
+    assert second.state.name == "COMPLETE"
+
+
 class TestTwoRanks:
     """Each trial trains with DistributedDataParallel on two ranks."""
 
