@@ -1,6 +1,7 @@
 """A trial's checkpoints: last.pt to go on from, best.pt to use. Written whole, read without unpickling.
 
-Batch order and dropout are functions of (trial's seed, epoch, rank), so the epoch is all that they need.
+Batch order and dropout are functions of (trial's seed, epoch, rank), so the epoch is all that they need; bfloat16
+needs no gradient scaler, and labels are scaled by numbers that the data's schema holds.
 """
 
 from __future__ import annotations
