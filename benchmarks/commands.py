@@ -67,6 +67,7 @@ def run(command: Sequence[str | Path], environment: dict[str, str], watch: Watch
         text=True,
         errors="replace",
         start_new_session=True,
+        preexec_fn=_listen_to_interrupts,
     )
     try:
         _read(process, result, start, watch)
@@ -79,6 +80,11 @@ def run(command: Sequence[str | Path], environment: dict[str, str], watch: Watch
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # whatever it left
     return result
+
+
+def _listen_to_interrupts() -> None:
+    """A shell's background job ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _read(process: subprocess.Popen[str], result: Run, start: float, watch: Watch | None) -> None:

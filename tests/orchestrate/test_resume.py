@@ -26,6 +26,11 @@ CHANGES = {
 }
 
 
+def listen_to_interrupts() -> None:
+    """A background job of a shell ignores Ctrl-C, and so would all that it starts; these tests may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Driver:
     """`mtlsearch` in a process of its own; what it prints goes to a file, which its children cannot hold open."""
 
@@ -33,7 +38,9 @@ class Driver:
         self._log = log
         with log.open("w") as file:
             command = [sys.executable, "-m", "mtlsearch", *arguments]
-            self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, preexec_fn=listen_to_interrupts
+            )
 
     @property
     def output(self) -> str:
