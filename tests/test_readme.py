@@ -32,7 +32,7 @@ def readme_writer() -> ModuleType:
 def test_the_tree_is_what_is_on_disk() -> None:
     assert TREE is not None
     said = {line.split()[0].rstrip("/") for line in TREE[1].splitlines() if line.startswith("  ") and line.strip()}
-    there = {path.name for path in (ROOT / "mtlsearch").iterdir() if not path.name.startswith("_")}
+    there = {path.name for path in (ROOT / "mtlsearch").iterdir() if not path.name.startswith(("_", "py.typed"))}
     assert said | {"view.py"} == there  # view.py is named beside cli.py
     folders = {line.split("/")[0] for line in TREE[1].splitlines() if line and not line.startswith(" ")}
     assert all((ROOT / folder).is_dir() for folder in folders)

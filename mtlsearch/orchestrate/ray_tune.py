@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -205,7 +206,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:
         """Notes why a trial was given up, after its last retry; Tune tells the searcher only that it was."""
-        self._bridge.errors[trial.trial_id] = _reason(str(trial.get_error() or ""))
+        self._bridge.errors[trial.trial_id] = _reason(Path(trial.error_file))
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP when the study has ended the trial."""
@@ -216,10 +217,15 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
         return str(TrialScheduler.STOP)
 
 
-def _reason(error: str) -> str:
-    """An error's own words: the last line of a traceback, the first line of anything else."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()] or ["its process was lost"]
-    return lines[-1] if "Traceback" in error else lines[0]
+def _reason(errors: Path) -> str:
+    """The last failure's own words: the last line of a traceback, the first line of anything else.
+
+    Args:
+        errors: Tune's file, which begins each failure with a line `Failure # 2 (occurred at …)`.
+    """
+    _, _, last = errors.read_text().rpartition("Failure # ")
+    lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
+    return lines[-1] if "Traceback" in last else lines[0]
 
 
 def start_ray(address: str | None) -> None:
