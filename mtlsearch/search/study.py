@@ -122,7 +122,7 @@ def read_records(path: Path) -> list[TrialRecord]:
     """All trials of a journal that were started, by number, without becoming its writer.
 
     Raises:
-        ConfigError: the file is damaged, or holds no study.
+        ConfigError: the file is damaged, or holds several studies.
     """
     if not path.exists():
         return []
@@ -130,7 +130,9 @@ def read_records(path: Path) -> list[TrialRecord]:
     optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     studies = storage.get_all_studies()
-    if len(studies) != 1:
+    if not studies:
+        return []  # the driver has not come to its first trial
+    if len(studies) > 1:
         raise ConfigError(f"{path} must hold one study, found {len(studies)}. Restore it, or start anew.")
     trials = storage.get_all_trials(studies[0]._study_id, deepcopy=False)
     return [record_of(trial) for trial in trials if trial.state != TrialState.WAITING]

@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from mtlsearch.errors import ConfigError
-from mtlsearch.search import mend
+from mtlsearch.search import mend, read_records
 from mtlsearch.search.journal import AtomicJournal
 
 KILLED_INSIDE = """
@@ -134,3 +134,13 @@ def test_reading_goes_on_where_it_was(tmp_path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     assert journal._log_number_offset[len(lines)] == path.stat().st_size
     assert len(journal._log_number_offset) == len(lines) + 1
+
+
+def test_a_study_that_is_just_begun_has_no_trials_yet(tmp_path: Path) -> None:
+    """`mtlsearch leaderboard` may look at any moment, also before the file, the study or the first trial is there."""
+    path = tmp_path / "study.journal"
+    assert read_records(path) == []
+    path.touch()
+    assert read_records(path) == []
+    optuna.create_study(study_name="s", storage=storage(path))
+    assert read_records(path) == []
