@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -244,12 +245,20 @@ def start_ray(address: str | None) -> None:
     if address is None:
         options |= {"num_cpus": num_cpus(), "object_store_memory": OBJECT_STORE_BYTES}
     try:
+        _knock(address)
         ray.init("local" if address is None else address, **options)
-    except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"--address {address}: no Ray cluster answers there ({error}). Start one with `ray start --head`, or leave "
             "--address out to use this machine."
         ) from error
+
+
+def _knock(address: str | None) -> None:
+    """Raises OSError when nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def _check_capacity(experiment: Experiment) -> None:

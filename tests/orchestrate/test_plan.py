@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from mtlsearch.errors import ConfigError
 from mtlsearch.orchestrate.plan import make_plan
+from mtlsearch.orchestrate.ray_tune import start_ray
 from mtlsearch.space import read_experiment
 
 WriteSpace = Callable[..., Path]
@@ -65,6 +67,14 @@ def test_the_first_configurations_do_not_depend_on_when_they_are_asked(space_fil
     plan = make_plan(read_experiment(space_file()))
     assert plan.first(5) == plan.first(5)
     assert len(plan.first(5)) == 4  # the budget is four trials
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"--address {address}: no Ray cluster answers there"):
+            start_ray(address)
 
 
 def test_plan_json_names_versions_and_seed(space_file: WriteSpace) -> None:
