@@ -39,12 +39,20 @@ def probe_extremes(plan: Plan) -> list[Probe]:
 
     Raises:
         ConfigError: the data cannot be read.
-        TrialFailed: a loss is not finite.
+        TrialFailed: a loss is not finite, or a configuration is too large for this machine.
     """
     torch.set_num_threads(plan.experiment.resources.cpus_per_worker)
     data = TensorData.load(open_store(plan.experiment.data), torch.device("cpu"))
     smallest, largest = plan.extremes()
-    return [_probe("smallest", smallest, data), _probe("largest", largest, data)]
+    probes = []
+    for name, config in (("smallest", smallest), ("largest", largest)):
+        try:
+            probes.append(_probe(name, config, data))
+        except RuntimeError as error:  # torch's word for memory that is not there
+            raise TrialFailed(
+                f"the {name} configuration cannot be trained here: {error}. Narrow its ranges."
+            ) from error
+    return probes
 
 
 def _probe(name: str, config: TrialConfig, data: TensorData) -> Probe:

@@ -55,7 +55,7 @@ class World:
         return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The tensor's sum over ranks; the same bits on every rank."""
+        """The tensor's sum over ranks, in its place; the same bits on every rank."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor

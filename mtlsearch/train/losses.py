@@ -8,6 +8,7 @@ Axes: B batch, K tasks, O outputs (one a task).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ class BatchLosses:
             self._present_BK |= {"inner": batch.present_BK * inner_B1, "outer": batch.present_BK * ~inner_B1}
         self._count_K: dict[Part, Tensor] = {}
 
-    @property
+    @cached_property
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """The model's own, by name."""
         return dict(self._bare.named_parameters())
