@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,30 @@ def test_two_slots_finish_every_trial_once(space_file: WriteSpace, tmp_path: Pat
     for trial in trials:
         epochs = [each.epoch for each in folder.trial(trial.number).epochs()]
         assert epochs == list(range(1, len(epochs) + 1))
+
+
+class Watcher(Tracker):
+    """Notes which trial of the search measured an epoch when, and the processes that then lived."""
+
+    def __init__(self) -> None:
+        self.trials: list[int] = []
+        self.pids: set[int] = set()
+
+    def epoch_finished(self, order: TrialOrder, metrics: EpochMetrics, decision: Decision) -> None:
+        """One more epoch."""
+        if order.role == "trial":
+            self.trials.append(order.number)
+            self.pids |= set(processes("Trial"))
+
+
+def test_both_slots_work_side_by_side_in_processes_that_stay(space_file: WriteSpace, tmp_path: Path) -> None:
+    """Also after the baselines, when Tune would have stopped the process that was idle first."""
+    changes = ["space.batch_size=2", "budget={trials: 6, epochs: 3}", "search.pruner=none"]
+    watcher = Watcher()
+    search(space_file(), tmp_path / "out", *changes, engine="ray", trackers=[watcher])
+    turns = [trial for trial, after in pairwise(watcher.trials) if trial != after]
+    assert len(turns) > 6  # one after the other, six trials would take turns five times
+    assert len(watcher.pids) == 2
 
 
 def test_a_diverging_trial_fails_and_its_process_takes_the_next(space_file: WriteSpace, tmp_path: Path) -> None:
