@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mtlsearch.config.base import Config
 from mtlsearch.config.task import Task
 from mtlsearch.data.columns import SplitName
@@ -13,10 +15,12 @@ class SplitCounts(Config):
 
     name: SplitName
     num_rows: int
+    num_steps: int
+    """Steps of all sequences; 0 where rows are no sequences."""
     missing: tuple[int, ...]
-    """Per task: rows without a label."""
-    positives: tuple[int | None, ...]
-    """Per task: rows with label 1; None where the task is not binary."""
+    """Per task: rows (or steps) without any label."""
+    frequencies: tuple[tuple[int, ...], ...]
+    """Per task: how often each class or label is there; of a binary task its positives alone; of a regression none."""
 
 
 class DataSchema(Config):
@@ -28,16 +32,28 @@ class DataSchema(Config):
     tasks: tuple[Task, ...]
     numeric: tuple[NumericEncoder, ...]
     categorical: tuple[CategoricalEncoder, ...]
+    step_numeric: tuple[NumericEncoder, ...] = ()
+    """Of the columns that have a value a step."""
+    step_categorical: tuple[CategoricalEncoder, ...] = ()
+    weighted: tuple[str, ...] = ()
+    """Tasks whose rows have weights."""
     label_mean: tuple[float, ...]
     """Per task, for standardising labels: the training rows' mean; 0 for a task that is no regression."""
     label_std: tuple[float, ...]
     """Per task: the training rows' standard deviation; 1 for a task that is no regression."""
     splits: tuple[SplitCounts, ...]
+    notes: tuple[str, ...] = ()
+    """What a user should know of this data, a sentence each."""
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether a row is a sequence."""
+        return bool(self.step_numeric or self.step_categorical)
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
         """Names of the F columns of `numeric_NF`, missing-value indicators included."""
-        return tuple(name for encoder in self.numeric for name in encoder.outputs)
+        return output_names(self.numeric)
 
     @property
     def num_numeric(self) -> int:
@@ -54,6 +70,31 @@ class DataSchema(Config):
         """Per categorical column: its number of indices."""
         return tuple(encoder.cardinality for encoder in self.categorical)
 
+    @property
+    def num_step_numeric(self) -> int:
+        """S."""
+        return len(output_names(self.step_numeric))
+
+    @property
+    def step_cardinalities(self) -> tuple[int, ...]:
+        """Per categorical column of a step: its number of indices."""
+        return tuple(encoder.cardinality for encoder in self.step_categorical)
+
+    @property
+    def row_tasks(self) -> tuple[Task, ...]:
+        """Tasks with one label a row, whose labels are `labels_NL`."""
+        return tuple(task for task in self.tasks if not task.per_step)
+
+    @property
+    def step_tasks(self) -> tuple[Task, ...]:
+        """Tasks with a label a step, whose labels are `labels_MJ`."""
+        return tuple(task for task in self.tasks if task.per_step)
+
     def counts(self, name: SplitName) -> SplitCounts:
         """One split's counts."""
         return next(counts for counts in self.splits if counts.name == name)
+
+
+def output_names(encoders: Sequence[NumericEncoder]) -> tuple[str, ...]:
+    """Names of the columns that the encoders give."""
+    return tuple(name for encoder in encoders for name in encoder.outputs)

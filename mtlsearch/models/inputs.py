@@ -1,7 +1,8 @@
-"""What a model reads: numeric columns as they are, categorical columns through embeddings.
+"""What a model reads: numeric columns as they are, categorical columns through embeddings; rows or sequences.
 
-Axes: B batch, F numeric columns, C categorical columns, D embedding units of all columns together, I = F + D,
-N independent networks, n categories of a column.
+Axes: B batch, F numeric columns, C categorical columns, T steps of the longest sequence, S numeric and D
+categorical columns a step, P predictions (the rows of a table, or the steps of sequences at which an output is
+wanted), I inputs in all, N independent networks, n categories of a column, d units of its embedding.
 """
 
 from __future__ import annotations
@@ -15,6 +16,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class StepInputs(NamedTuple):
+    """The sequences of a batch, padded behind their ends to the longest one."""
+
+    numeric_BTS: Tensor
+    """float32, already encoded; 0 in the padding."""
+
+    categorical_BTD: Tensor
+    """Integer indices; 0 in the padding."""
+
+    length_B: Tensor
+    """int64: steps of each sequence, at least 1."""
+
+    position_P: Tensor
+    """int64: where outputs are wanted, as b·T + t; never in the padding."""
+
+
 class Inputs(NamedTuple):
     """One batch."""
 
@@ -24,6 +41,9 @@ class Inputs(NamedTuple):
     categorical_BC: Tensor
     """Integer indices; 0 is the unknown category."""
 
+    steps: StepInputs | None = None
+    """None where a row is not a sequence; then every row has one prediction."""
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -32,10 +52,31 @@ class InputSpec:
     num_numeric: int
     cardinalities: tuple[int, ...]
     """Of each categorical column: how many indices there are, the unknown's 0 included."""
+    num_step_numeric: int = 0
+    step_cardinalities: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        assert self.num_numeric + len(self.cardinalities) > 0, "a model needs at least one column"
-        assert all(n > 0 for n in self.cardinalities), f"an empty category list: {self.cardinalities}"
+        columns = self.num_numeric + len(self.cardinalities) + self.num_step_numeric + len(self.step_cardinalities)
+        assert columns > 0, "a model needs at least one column"
+        assert all(n > 0 for n in self.cardinalities + self.step_cardinalities), "an empty category list"
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether a row is a sequence."""
+        return self.num_step_numeric + len(self.step_cardinalities) > 0
+
+
+class Features(NamedTuple):
+    """What gates, experts and their kin read. A row of a table is a sequence of one step."""
+
+    at_PI: Tensor
+    """The inputs at the predictions. [N, P, I] where N networks have embeddings of their own."""
+
+    steps_BTI: Tensor | None
+    """The inputs at all steps, [B, T, I] or [N, B, T, I]; None when nothing that was built reads them."""
+
+    position_P: Tensor | None
+    """Where the predictions lie in the flattened B·T; None for a table, whose rows they are."""
 
 
 def embedding_size(cardinality: int) -> int:
@@ -52,7 +93,7 @@ def embedding_table(cardinality: int, num_networks: int, generator: torch.Genera
 
 
 class Embeddings(nn.Module):
-    """The categorical columns' embeddings, side by side, for N networks that share none of them.
+    """Categorical columns' embeddings, side by side, for N networks that share none of them.
 
     A column's N tables are one table of N·d units, so that a column is one look-up whatever N.
     """
@@ -71,14 +112,49 @@ class Embeddings(nn.Module):
 
 
 class InputLayer(nn.Module):
-    """Numeric columns and embeddings in one row."""
+    """Columns and embeddings side by side: a row's, followed at every step by the step's own.
 
-    def __init__(self, spec: InputSpec, generator: torch.Generator) -> None:
+    Args:
+        reads_steps: whether what follows reads whole sequences, not the steps of the predictions alone.
+        num_networks: how many networks have embeddings of their own; None for one without the N axis.
+    """
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        generator: torch.Generator,
+        *,
+        reads_steps: bool,
+        num_networks: int | None = None,
+    ) -> None:
         super().__init__()
-        self.embeddings = Embeddings(spec.cardinalities, 1, generator)
+        self.reads_steps, self.num_networks = reads_steps, num_networks
+        self.embeddings = Embeddings(spec.cardinalities, num_networks or 1, generator)
+        self.step_embeddings = Embeddings(spec.step_cardinalities, num_networks or 1, generator)
         self.num_units = spec.num_numeric + self.embeddings.num_units
+        self.num_units += spec.num_step_numeric + self.step_embeddings.num_units
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """x_BI."""
-        embedded = [column_B1d.flatten(1) for column_B1d in self.embeddings(inputs.categorical_BC)]
-        return torch.cat([inputs.numeric_BF, *embedded], dim=1)
+    def forward(self, inputs: Inputs) -> Features:
+        rows_NBI = self._encoded(self.embeddings, inputs.numeric_BF, inputs.categorical_BC)
+        if inputs.steps is None:
+            return Features(rows_NBI, rows_NBI.unsqueeze(-2) if self.reads_steps else None, None)
+        steps, length = inputs.steps, inputs.steps.numeric_BTS.shape[1]
+        if self.reads_steps:
+            numeric, categorical = steps.numeric_BTS.flatten(0, 1), steps.categorical_BTD.flatten(0, 1)
+            rows = rows_NBI.repeat_interleave(length, dim=-2)
+        else:
+            numeric = steps.numeric_BTS.flatten(0, 1)[steps.position_P]
+            categorical = steps.categorical_BTD.flatten(0, 1)[steps.position_P]
+            rows = rows_NBI[..., steps.position_P // length, :]
+        x = torch.cat([rows, self._encoded(self.step_embeddings, numeric, categorical)], dim=-1)
+        if not self.reads_steps:
+            return Features(x, None, steps.position_P)
+        return Features(x[..., steps.position_P, :], x.unflatten(-2, (-1, length)), steps.position_P)
+
+    def _encoded(self, embeddings: Embeddings, numeric_BF: Tensor, categorical_BC: Tensor) -> Tensor:
+        """x_BI, or x_NBI."""
+        columns = embeddings(categorical_BC)
+        if self.num_networks is None:
+            return torch.cat([numeric_BF, *(column_B1d.flatten(1) for column_B1d in columns)], dim=1)
+        numeric_BNF = numeric_BF.unsqueeze(1).expand(-1, self.num_networks, -1)
+        return torch.cat([numeric_BNF, *columns], dim=2).transpose(0, 1)

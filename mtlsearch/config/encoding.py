@@ -1,0 +1,24 @@
+"""How a numeric column becomes a network's input."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mtlsearch.config.base import Config
+
+
+class Encoding(Config):
+    """What is fitted on the training rows, kept with the model and applied to every row."""
+
+    kind: Literal["auto", "standardize", "log", "quantile", "none"] = "auto"
+    """`standardize`: (value − mean) / deviation. `log`: sign(x)·log(1 + |x|) first. `quantile`: the value's rank
+    among the training rows, as a normal deviate. `none`: as it is. `auto`: `log` for heavy tails, else `standardize`.
+    """
+
+    clip: Annotated[float, Field(gt=0)] | None = 8.0
+    """Deviations beyond which a value is cut off; null for no limit. `none` is never clipped."""
+
+    indicator: bool = True
+    """Whether a column that misses values is followed by one that says where."""
