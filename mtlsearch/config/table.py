@@ -156,18 +156,8 @@ class TableConfig(Config):
     """Columns whose type or encoding is not to be guessed; `number`, `category` and `drop` may stand alone."""
     drop: Names = ()
     """Columns that are no inputs."""
-    missing: Annotated[tuple[str, ...], Field(strict=False)] = (
-        "",
-        "NA",
-        "N/A",
-        "NaN",
-        "nan",
-        "null",
-        "NULL",
-        "None",
-        "?",
-    )
-    """What stands for a missing number in a CSV file. A missing text is empty, or one of these if given here."""
+    missing: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    """What stands for a missing value in a CSV file. Left out: an empty cell, and of numbers NA, NaN, null and ? too."""
     group: Name | None = None
     """Column whose equal values (a patient, a user) never straddle splits."""
     time: Name | None = None
