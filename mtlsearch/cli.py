@@ -83,7 +83,7 @@ def run(
         return
     from mtlsearch.orchestrate.drive import Driver
 
-    with view.interruptible(folder):
+    with view.interruptible(folder), view.conversions():
         view.print_result(Driver(view.console, engine.value, address).run(plan, folder))
 
 
@@ -97,7 +97,7 @@ def resume(directory: ExperimentDir, address: Address = None, engine: EngineOpti
     from mtlsearch import view
     from mtlsearch.orchestrate.drive import Driver
 
-    with view.interruptible(directory):
+    with view.interruptible(directory), view.conversions():
         Driver(view.console, engine.value, address).resume(folder)
         view.print_result(folder)
 
@@ -115,8 +115,11 @@ def check(space: SpaceFile, overrides: Overrides = None) -> None:
     plan = make_plan(experiment)
     check_machine(experiment)
     view.print_plan(plan)
+    from mtlsearch.data import open_store
     from mtlsearch.orchestrate.check import probe_extremes
 
+    with view.conversions():
+        view.print_schema(open_store(experiment.data).schema)
     view.print_probes(probe_extremes(plan))
 
 
@@ -166,7 +169,9 @@ def describe(space: SpaceFile, overrides: Overrides = None) -> None:
     from mtlsearch.data import open_store
     from mtlsearch.space import read_experiment
 
-    view.print_schema(open_store(read_experiment(space, overrides or []).data).schema)
+    data = read_experiment(space, overrides or []).data
+    with view.conversions():
+        view.print_schema(open_store(data).schema)
 
 
 def main() -> None:

@@ -27,6 +27,9 @@ console = Console()
 PLAN_SAMPLES = 5
 """Configurations that a plan shows; fewer than the trials that a sampler draws before it looks at results."""
 
+SHOWN_COLUMNS = 60
+"""Columns, classes or labels that a data set's description names."""
+
 
 @contextmanager
 def interruptible(folder: Path) -> Iterator[None]:
@@ -50,7 +53,7 @@ def print_plan(plan: Plan) -> None:
     wall = f", at most {format_seconds(budget.wall)}" if budget.wall else ""
     baselines = f"{len(plan.tasks)} single-task baselines, then " if experiment.objective.metric == "delta" else ""
     _line("experiment", experiment.name)
-    _line("data", experiment.data.source)
+    _line("data", " ".join(filter(None, (experiment.data.source, experiment.data.path))))
     _line("tasks", ", ".join(f"{task.name} ({task.kind}, {task.main_metric})" for task in plan.tasks))
     _line("objective", f"{experiment.objective.metric}, maximised")
     search = experiment.search
@@ -116,20 +119,59 @@ def print_schema(schema: DataSchema) -> None:
     """Tasks, columns and splits of a data set."""
     _line("source", f"{schema.source} ({schema.data_digest})")
     for index, task in enumerate(schema.tasks):
-        scale = (
-            f", mean {schema.label_mean[index]:.4g}, deviation {schema.label_std[index]:.4g}"
-            if task.kind == "regression"
-            else ""
-        )
-        _line(f"task {task.name}", f"{task.kind}{scale}")
-    _line("numeric columns", ", ".join(schema.numeric_names))
-    _line("categorical columns", ", ".join(f"{each.name} ({each.cardinality})" for each in schema.categorical))
+        _line(f"task {task.name}", _described_task(schema, index))
+    kinds = [f"{encoder.name} ({encoder.kind})" for encoder in schema.numeric]
+    _columns("numeric columns", kinds)
+    _columns("categorical columns", [f"{each.name} ({each.cardinality})" for each in schema.categorical])
+    if schema.has_steps:
+        _columns("numbers a step", [f"{encoder.name} ({encoder.kind})" for encoder in schema.step_numeric])
+        _columns("categories a step", [f"{each.name} ({each.cardinality})" for each in schema.step_categorical])
     for counts in schema.splits:
-        labels = ", ".join(
-            f"{task.name} {missing:,} missing" + ("" if positives is None else f" {positives:,} positive")
-            for task, missing, positives in zip(schema.tasks, counts.missing, counts.positives, strict=True)
-        )
-        _line(counts.name, f"{counts.num_rows:,} rows: {labels}")
+        steps = f", {counts.num_steps:,} steps" if schema.has_steps else ""
+        _line(counts.name, f"{counts.num_rows:,} rows{steps}")
+    for note in schema.notes:
+        _line("note", note)
+
+
+def _described_task(schema: DataSchema, index: int) -> str:
+    """Kind, metric, and what the training rows hold."""
+    task, train = schema.tasks[index], schema.counts("train")
+    unit = f" {task.unit}" if task.unit else ""
+    scale = f", mean {schema.label_mean[index]:.4g}{unit}, deviation {schema.label_std[index]:.4g}"
+    total = train.num_steps if task.per_step else train.num_rows
+    missing, frequencies = train.missing[index], train.frequencies[index]
+    where = " a step" if task.per_step else ""
+    parts = [f"{task.kind}{where}, {task.main_metric}"]
+    if task.kind == "regression":
+        parts.append(scale.removeprefix(", "))
+    elif task.kind == "binary":
+        parts.append(f"{frequencies[0]:,} of {total - missing:,} positive ({frequencies[0] / (total - missing):.2%})")
+    else:
+        named = zip(task.classes, frequencies, strict=True)
+        parts.append(_listed([f"{name} {count:,}" for name, count in named]))
+    if missing:
+        parts.append(f"{missing:,} of {total:,} missing")
+    return "; ".join(parts)
+
+
+def _columns(label: str, names: Sequence[str]) -> None:
+    if names:
+        _line(f"{len(names)} {label}", _listed(names))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", … {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
+    return ", ".join(names[:SHOWN_COLUMNS]) + more
+
+
+@contextmanager
+def conversions() -> Iterator[None]:
+    """Within it, a conversion that takes long shows how far it is."""
+    from mtlsearch.conversion_bar import ConversionBar
+    from mtlsearch.data.progress import shown_by
+
+    with shown_by(ConversionBar(console)):
+        yield
 
 
 def _sources() -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -65,3 +65,8 @@ class ResourcesConfig(Config):
 
     timeout: Seconds = 300.0
     """Seconds after which a rank that does not answer is given up."""
+
+    feed: Literal["auto", "memory", "stream"] = "auto"
+    """How rows come to a trial. `memory`: mapped, and on a GPU copied there. `stream`: read from disk window by window,
+    for data larger than memory. `auto`: `stream` where data has more than 1/8 of the machine's memory, or does not fit
+    into half of a trial's share of its GPU."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mtlsearch.config.base import Config
-from mtlsearch.config.table import TableConfig
+from mtlsearch.config.table import Names, TableConfig
 
 TaskNames = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
 
@@ -29,9 +29,11 @@ class CensusConfig(Config):
     path: str
     """The folder with census-income.data and census-income.test, gzipped or not."""
     tasks: TaskNames = ("income", "marital")
-    """`income`, `marital`, `education` (binary) or `age` (regression). A task's column is no input."""
+    """`income`, `marital`, `education` (binary) or `age` (regression). A chosen task's field is no input."""
     degree: Literal["bachelor", "college"] = "bachelor"
     """What counts as education: a bachelor's degree or more; `college` counts associate degrees too."""
+    drop: Names = ()
+    """Further fields that are no inputs. (det_hh_fam_stat, det_hh_summ, tax_filer_stat all but say who is married.)"""
 
 
 class SyntheticMMoEConfig(Config):

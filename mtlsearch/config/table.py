@@ -157,7 +157,8 @@ class TableConfig(Config):
     drop: Names = ()
     """Columns that are no inputs."""
     missing: Annotated[tuple[str, ...], Field(strict=False)] | None = None
-    """What stands for a missing value in a CSV file. Left out: an empty cell, and of numbers NA, NaN, null and ? too."""
+    """What stands for a missing value in a CSV file. Left out: an empty cell, and of numbers
+    NA, NaN, null and ? too."""
     group: Name | None = None
     """Column whose equal values (a patient, a user) never straddle splits."""
     time: Name | None = None
@@ -166,3 +167,10 @@ class TableConfig(Config):
     """A column that says train, validation or test, or the shares of a split."""
     sequence: SequenceConfig | None = None
     """For sequences: how rows make them."""
+
+    @model_validator(mode="after")
+    def _tasks_differ(self) -> TableConfig:
+        titles = [task.title for task in self.tasks]
+        if twice := [title for title in titles if titles.count(title) > 1]:
+            raise ValueError(f"every task has its own name, but {twice[0]!r} is there twice: give one a `name`")
+        return self

@@ -1,6 +1,9 @@
-"""A split ⇄ an Arrow IPC file: one batch of fixed-size lists, so that a column is one contiguous matrix.
+"""A split ⇄ Arrow IPC files: one batch of fixed-size lists each, so that a column is one contiguous matrix.
 
-Axes: N rows, W width of the list (F, C or K).
+NAME.arrow has a row a row; NAME.steps.arrow, where rows are sequences, a row a step. Parts are appended to plain
+files first and framed as Arrow at the end, from their memory maps: a split may be larger than memory.
+
+Axes: N rows, M steps, W width of the list.
 """
 
 from __future__ import annotations
@@ -10,67 +13,163 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtlsearch.data.columns import SplitName
-from mtlsearch.data.split import Split
+from mtlsearch.data.split import Split, StepArrays
 from mtlsearch.errors import ConfigError, Where
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def write_split(split: Split, folder: Path) -> None:
-    """Writes FOLDER/NAME.arrow and waits until the disk has it."""
-    import pyarrow as pa
+class MatrixFile:
+    """Columns, matrices all, that grow part by part and become one Arrow file."""
 
-    columns = {
-        "numeric": _matrix(split.numeric_NF),
-        "categorical": _matrix(split.categorical_NC),
-        "labels": _matrix(split.labels_NK),
-        "row": pa.array(split.row_N),
-    }
-    batch = pa.record_batch(list(columns.values()), names=list(columns))
-    with (folder / f"{split.name}.arrow").open("wb") as file:
-        with pa.ipc.new_file(file, batch.schema) as writer:
-            writer.write_batch(batch)
-        file.flush()
-        os.fsync(file.fileno())
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._columns: dict[str, _Column] = {}
+        self._num_rows = 0
+
+    def append(self, columns: dict[str, NDArray[Any]]) -> None:
+        """Adds rows: name → [N, W] or [N]."""
+        for name, array_NW in columns.items():
+            if name not in self._columns:
+                self._columns[name] = _Column(self.path.with_suffix(f".{name}"), array_NW)
+            self._columns[name].append(array_NW)
+        self._num_rows += len(array_NW)
+
+    def finish(self) -> None:
+        """Writes the file and waits until the disk has it; what was beside it is removed."""
+        import pyarrow as pa
+
+        arrays = {name: column.array(self._num_rows) for name, column in self._columns.items()}
+        batch = pa.record_batch(list(arrays.values()), names=list(arrays))
+        with self.path.open("wb") as file:
+            with pa.ipc.new_file(file, batch.schema) as writer:
+                writer.write_batch(batch)
+            file.flush()
+            os.fsync(file.fileno())
+        for column in self._columns.values():
+            column.path.unlink()
+
+
+class _Column:
+    def __init__(self, path: Path, like_NW: NDArray[Any]) -> None:
+        self.path, self.dtype = path, like_NW.dtype
+        self.width = like_NW.shape[1] if like_NW.ndim == 2 else None
+        self._file = path.open("wb")
+
+    def append(self, array_NW: NDArray[Any]) -> None:
+        import numpy as np
+
+        np.ascontiguousarray(array_NW, self.dtype).tofile(self._file)
+
+    def array(self, num_rows: int) -> Any:
+        """As an Arrow array over the file's memory map."""
+        import pyarrow as pa
+
+        self._file.close()
+        empty = self.path.stat().st_size == 0
+        buffer = pa.py_buffer(b"") if empty else pa.memory_map(str(self.path)).read_buffer()
+        kind = pa.from_numpy_dtype(self.dtype)
+        flat = pa.Array.from_buffers(kind, buffer.size // self.dtype.itemsize, [None, buffer])
+        if self.width is None:
+            return flat
+        # Built from its parts because from_arrays cannot tell the number of rows of lists of width 0.
+        return pa.FixedSizeListArray.from_buffers(pa.list_(kind, self.width), num_rows, [None], children=[flat])
+
+
+class SplitFiles:
+    """One split's files, written part by part."""
+
+    def __init__(self, folder: Path, name: SplitName) -> None:
+        self._rows = MatrixFile(rows_path(folder, name))
+        self._steps: MatrixFile | None = None
+        self._steps_path = steps_path(folder, name)
+        self._num_steps = 0
+
+    def append(self, part: Split) -> None:
+        """Adds the rows of a part."""
+        columns = {
+            "numeric": part.numeric_NF,
+            "categorical": part.categorical_NC,
+            "labels": part.labels_NL,
+            "weights": part.weights_NW,
+            "row": part.row_N,
+        }
+        if part.steps is not None:
+            self._steps = self._steps or MatrixFile(self._steps_path)
+            columns["end"] = part.steps.offset_N[1:] + self._num_steps
+            self._num_steps += int(part.steps.offset_N[-1])
+            self._steps.append(
+                {
+                    "numeric": part.steps.numeric_MS,
+                    "categorical": part.steps.categorical_MD,
+                    "labels": part.steps.labels_MJ,
+                }
+            )
+        self._rows.append(columns)
+
+    def finish(self) -> None:
+        """Writes the Arrow files."""
+        self._rows.finish()
+        if self._steps is not None:
+            self._steps.finish()
+
+
+def rows_path(folder: Path, name: SplitName) -> Path:
+    """The file with a row a row."""
+    return folder / f"{name}.arrow"
+
+
+def steps_path(folder: Path, name: SplitName) -> Path:
+    """The file with a row a step; there only where rows are sequences."""
+    return folder / f"{name}.steps.arrow"
 
 
 def read_split(folder: Path, name: SplitName) -> Split:
-    """Maps FOLDER/NAME.arrow; nothing is copied, and the arrays keep the map alive."""
+    """Maps a split's files; nothing but the sequences' ends is copied, and the arrays keep the maps alive."""
+    rows = _batch(rows_path(folder, name))
+    return Split(
+        name=name,
+        numeric_NF=_view(rows, "numeric"),
+        categorical_NC=_view(rows, "categorical"),
+        labels_NL=_view(rows, "labels"),
+        weights_NW=_view(rows, "weights"),
+        row_N=rows.column("row").to_numpy(),
+        steps=_steps(folder, name, rows) if "end" in rows.schema.names else None,
+    )
+
+
+def _steps(folder: Path, name: SplitName, rows: Any) -> StepArrays:
     import numpy as np
+
+    steps = _batch(steps_path(folder, name))
+    end_N = rows.column("end").to_numpy()
+    return StepArrays(
+        offset_N=np.concatenate([np.zeros(1, np.int64), end_N]),
+        numeric_MS=_view(steps, "numeric"),
+        categorical_MD=_view(steps, "categorical"),
+        labels_MJ=_view(steps, "labels"),
+    )
+
+
+def _batch(path: Path) -> Any:
     import pyarrow as pa
 
-    path = folder / f"{name}.arrow"
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+        return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     except (OSError, pa.ArrowInvalid) as error:
         raise ConfigError(
             "the store's file must be there and whole, but is not. Remove its folder; it is made again.",
             Where(path),
         ) from error
-    return Split(
-        name=name,
-        numeric_NF=_view(batch.column("numeric"), np.float32),
-        categorical_NC=_view(batch.column("categorical"), np.int32),
-        labels_NK=_view(batch.column("labels"), np.float32),
-        row_N=batch.column("row").to_numpy(),
-    )
 
 
-def _matrix(array_NW: NDArray[Any]) -> Any:
-    import pyarrow as pa
-
-    flat, width = pa.array(array_NW.reshape(-1)), array_NW.shape[1]
-    kind = pa.list_(flat.type, width)
-    # Built from its parts because from_arrays cannot tell the number of rows of lists of width 0.
-    return pa.FixedSizeListArray.from_buffers(kind, len(array_NW), [None], children=[flat])
-
-
-def _view(column: Any, dtype: Any) -> NDArray[Any]:
+def _view(batch: Any, name: str) -> NDArray[Any]:
     import numpy as np
 
+    column = batch.column(name)
     width = column.type.list_size
     if width == 0:
-        return np.empty((len(column), 0), dtype)
+        return np.empty((len(column), 0), column.type.value_type.to_pandas_dtype())
     view: NDArray[Any] = column.values.to_numpy(zero_copy_only=True).reshape(len(column), width)
     return view

@@ -1,15 +1,13 @@
-"""What must hold of a source's columns before they are worth training on.
+"""What must hold of a source's columns before they are worth training on. (Of its labels: `labels.check_labels`.)
 
 Axes: N rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlsearch.config.task import Task
 from mtlsearch.data.columns import SPLITS, Columns
 from mtlsearch.errors import ConfigError, Where
 
@@ -17,37 +15,26 @@ if TYPE_CHECKING:
     from mtlsearch.data.columns import Floats
 
 
-def check_columns(columns: Columns, tasks: Sequence[Task], file: Path) -> None:
-    """Raises ConfigError for an empty split, an infinite value, or a task that has nothing to learn."""
+def check_rows(columns: Columns, file: Path | None) -> None:
+    """Raises ConfigError for a split without rows."""
     for name in SPLITS:
         if not len(columns.rows[name]):
-            raise ConfigError(f"every split must have rows, but {name} is empty. Add rows for it.", Where(file))
-    for column, column_N in (*columns.numeric.items(), *columns.labels.items()):
-        _check_finite(column, column_N, file)
-    for task in tasks:
-        _check_labels(task, columns.labels[task.name][columns.rows["train"]], file)
+            raise ConfigError(f"every split must have rows, but {name} is empty. Add rows for it.", _where(file))
 
 
-def _check_finite(name: str, column_N: Floats, file: Path) -> None:
+def check_finite(name: str, column_N: Floats, first_row: int, file: Path | None) -> None:
+    """Raises ConfigError for an infinite value; NaN is a missing one. `first_row` is the first value's row."""
     import numpy as np
 
-    infinite_N = np.isinf(column_N)
+    infinite_N = np.isinf(column_N if column_N.ndim == 1 else column_N.sum(axis=1))
     if infinite_N.any():
+        index = int(infinite_N.argmax())
         raise ConfigError(
-            f"column {name!r} must be finite, but data row {int(infinite_N.argmax()) + 1} holds "
-            f"{column_N[infinite_N][0]}. Leave a missing value empty.",
-            Where(file),
+            f"column {name!r} must be finite, but data row {first_row + index + 1} holds {column_N[index]}. "
+            "Leave a missing value empty.",
+            _where(file),
         )
 
 
-def _check_labels(task: Task, train_N: Floats, file: Path) -> None:
-    import numpy as np
-
-    found = np.unique(train_N[~np.isnan(train_N)])
-    if len(found) < 2:
-        only = f"only {found[0]:g}" if len(found) else "no label at all"
-        raise ConfigError(
-            f"task {task.name!r} needs training rows with different labels, but they have {only}. "
-            "Add rows, or leave the task out of data.tasks.",
-            Where(file),
-        )
+def _where(file: Path | None) -> Where | None:
+    return Where(file) if file is not None else None

@@ -1,26 +1,32 @@
-"""A source's columns → the files of a store.
+"""A source's columns → the files of a store: once over all parts to learn encoders, once more to write.
 
-Axes: N rows, K tasks.
+Axes: N rows of a part, M its steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtlsearch.config.data import DataConfig
-from mtlsearch.config.task import Task
-from mtlsearch.data.arrow import write_split
-from mtlsearch.data.checks import check_columns
-from mtlsearch.data.columns import SPLITS, Columns, SplitName
-from mtlsearch.data.encoders import encode_categorical, encode_numeric, fit_categorical, fit_numeric
+from mtlsearch.config.encoding import Encoding
+from mtlsearch.data.arrow import SplitFiles
+from mtlsearch.data.checks import check_finite, check_rows
+from mtlsearch.data.columns import SPLITS, Columns, Part, SplitName, StepPart
+from mtlsearch.data.encoders import encode_categorical, encode_numeric
+from mtlsearch.data.fitting import CategoricalFit, NumericFit
 from mtlsearch.data.identity import write_whole
+from mtlsearch.data.labels import Labels, check_labels, no_labels
+from mtlsearch.data.parts import PlacedPart, labels_of, placed_parts, take_rows
 from mtlsearch.data.schema import DataSchema, SplitCounts
 from mtlsearch.data.sources import source_of, tasks_of
-from mtlsearch.data.split import Split
+from mtlsearch.data.split import Split, StepArrays
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mtlsearch.data.columns import Floats
 
 SCHEMA = "schema.json"
@@ -28,66 +34,135 @@ SCHEMA = "schema.json"
 
 def convert(config: DataConfig, digest: str, folder: Path) -> None:
     """Reads the source and writes its splits and schema into the folder, the schema last."""
-    source, tasks = source_of(config), tasks_of(config)
-    columns = source.read(tasks)
-    check_columns(columns, tasks, source.files()[0])
-    schema = fit_schema(columns, tasks, config.source, digest)
+    source = source_of(config)
+    columns = source.read(tasks_of(config))
+    file = next(iter(source.files()), None)
+    check_rows(columns, file)
+    schema = fit_schema(columns, config.source, digest, file)
+    files = {name: SplitFiles(folder, name) for name in SPLITS}
+    for placed in placed_parts(columns, "writing"):
+        for name in SPLITS:
+            files[name].append(encode_part(placed, schema, name))
     for name in SPLITS:
-        write_split(encode_split(columns, schema, name), folder)
+        files[name].finish()
     write_whole(folder / SCHEMA, schema.model_dump_json(indent=1))
 
 
-def fit_schema(columns: Columns, tasks: Sequence[Task], source: str, digest: str) -> DataSchema:
-    """Learns encoders and label statistics from the training rows; counts every split."""
-    train = columns.rows["train"]
-    stats = [_label_stats(task, columns.labels[task.name][train]) for task in tasks]
+def fit_schema(columns: Columns, source: str, digest: str, file: Path | None) -> DataSchema:
+    """Learns encoders and label statistics from the training rows; counts every split.
+
+    Raises:
+        ConfigError: a value is infinite, or a task has nothing to learn.
+    """
+    fits, labels = _Fits(columns.encodings), no_labels(columns.tasks)
+    num_steps = dict.fromkeys(SPLITS, 0)
+    for placed in placed_parts(columns, "reading"):
+        _check_part(placed, file)
+        for name in SPLITS:
+            chosen = take_rows(placed.part, placed.rows[name])
+            num_steps[name] += int(chosen.steps.length_N.sum()) if chosen.steps is not None else 0
+            for fit in labels[name]:
+                fit.add(labels_of(chosen, fit.task))
+            if name == "train":
+                fits.add(chosen)
+    check_labels(labels, file)
     return DataSchema(
         source=source,
         data_digest=digest,
-        tasks=tuple(tasks),
-        numeric=tuple(fit_numeric(name, column[train]) for name, column in columns.numeric.items()),
-        categorical=tuple(fit_categorical(name, column.take(train)) for name, column in columns.categorical.items()),
-        label_mean=tuple(mean for mean, _ in stats),
-        label_std=tuple(std for _, std in stats),
-        splits=tuple(_counts(columns, tasks, name) for name in SPLITS),
+        tasks=columns.tasks,
+        numeric=tuple(fit.encoder() for fit in fits.numeric.values()),
+        categorical=tuple(fit.encoder() for fit in fits.categorical.values()),
+        step_numeric=tuple(fit.encoder() for fit in fits.step_numeric.values()),
+        step_categorical=tuple(fit.encoder() for fit in fits.step_categorical.values()),
+        weighted=fits.weighted,
+        label_mean=tuple(fit.scale[0] for fit in labels["train"]),
+        label_std=tuple(fit.scale[1] for fit in labels["train"]),
+        splits=tuple(_counts(name, len(columns.rows[name]), num_steps[name], labels) for name in SPLITS),
+        notes=columns.notes,
     )
 
 
-def encode_split(columns: Columns, schema: DataSchema, name: SplitName) -> Split:
-    """One split's rows as arrays."""
-    import numpy as np
-
-    rows = columns.rows[name]
-    numeric = {encoder.name: columns.numeric[encoder.name][rows] for encoder in schema.numeric}
-    categorical = {encoder.name: columns.categorical[encoder.name].take(rows) for encoder in schema.categorical}
-    return Split(
+def encode_part(placed: PlacedPart, schema: DataSchema, name: SplitName) -> Split:
+    """One split's rows of a part as arrays."""
+    rows_N = placed.rows[name]
+    chosen, num_rows = take_rows(placed.part, rows_N), len(rows_N)
+    split = Split(
         name=name,
-        numeric_NF=encode_numeric(schema.numeric, numeric, len(rows)),
-        categorical_NC=encode_categorical(schema.categorical, categorical, len(rows)),
-        labels_NK=np.stack([columns.labels[task.name][rows] for task in schema.tasks], axis=1),
-        row_N=rows,
+        numeric_NF=encode_numeric(schema.numeric, chosen.numeric, num_rows),
+        categorical_NC=encode_categorical(schema.categorical, chosen.categorical, num_rows),
+        labels_NL=_matrix([chosen.labels[task.name] for task in schema.row_tasks], num_rows),
+        weights_NW=_matrix([chosen.weights[task] for task in schema.weighted], num_rows),
+        row_N=rows_N + placed.first_row,
+    )
+    return split if chosen.steps is None else replace(split, steps=_encode_steps(chosen.steps, schema))
+
+
+class _Fits:
+    """The encoders of all columns, as they are learnt."""
+
+    def __init__(self, encodings: Mapping[str, Encoding]) -> None:
+        self._encodings = encodings
+        self.numeric: dict[str, NumericFit] = {}
+        self.categorical: dict[str, CategoricalFit] = {}
+        self.step_numeric: dict[str, NumericFit] = {}
+        self.step_categorical: dict[str, CategoricalFit] = {}
+        self.weighted: tuple[str, ...] = ()
+
+    def add(self, train: Part) -> None:
+        self.weighted = tuple(train.weights)
+        self._add(train.numeric, self.numeric, train.categorical, self.categorical)
+        if train.steps is not None:
+            self._add(train.steps.numeric, self.step_numeric, train.steps.categorical, self.step_categorical)
+
+    def _add(
+        self,
+        numeric: Mapping[str, Floats],
+        numeric_fits: dict[str, NumericFit],
+        categorical: Mapping[str, Any],
+        categorical_fits: dict[str, CategoricalFit],
+    ) -> None:
+        for name, column in numeric.items():
+            if name not in numeric_fits:
+                numeric_fits[name] = NumericFit(name, self._encodings.get(name, Encoding()))
+            numeric_fits[name].add(column)
+        for name, column in categorical.items():
+            categorical_fits.setdefault(name, CategoricalFit(name)).add(column)
+
+
+def _check_part(placed: PlacedPart, file: Path | None) -> None:
+    part = placed.part
+    for name, column_N in (*part.numeric.items(), *part.labels.items()):
+        check_finite(name, column_N, placed.first_row, file)
+    if part.steps is not None:
+        for name, column_M in (*part.steps.numeric.items(), *part.steps.labels.items()):
+            check_finite(name, column_M, 0, file)
+
+
+def _encode_steps(steps: StepPart, schema: DataSchema) -> StepArrays:
+    import numpy as np
+
+    num_steps = int(steps.length_N.sum())
+    return StepArrays(
+        offset_N=np.concatenate([np.zeros(1, np.int64), np.cumsum(steps.length_N)]),
+        numeric_MS=encode_numeric(schema.step_numeric, steps.numeric, num_steps),
+        categorical_MD=encode_categorical(schema.step_categorical, steps.categorical, num_steps),
+        labels_MJ=_matrix([steps.labels[task.name] for task in schema.step_tasks], num_steps),
     )
 
 
-def _label_stats(task: Task, train_N: Floats) -> tuple[float, float]:
+def _matrix(columns: Sequence[Floats], num_rows: int) -> NDArray[Any]:
+    """Columns [N] and [N, L] side by side."""
     import numpy as np
 
-    if task.kind != "regression":
-        return 0.0, 1.0
-    present = train_N[~np.isnan(train_N)].astype(np.float64)
-    return float(present.mean()), float(present.std())
+    empty = np.empty((num_rows, 0), np.float32)
+    return np.concatenate([empty, *(c if c.ndim == 2 else c[:, None] for c in columns)], axis=1, dtype=np.float32)
 
 
-def _counts(columns: Columns, tasks: Sequence[Task], name: SplitName) -> SplitCounts:
-    import numpy as np
-
-    labels = [columns.labels[task.name][columns.rows[name]] for task in tasks]
+def _counts(name: SplitName, num_rows: int, num_steps: int, labels: Labels) -> SplitCounts:
     return SplitCounts(
         name=name,
-        num_rows=len(columns.rows[name]),
-        missing=tuple(int(np.isnan(label_N).sum()) for label_N in labels),
-        positives=tuple(
-            int((label_N == 1).sum()) if task.kind == "binary" else None
-            for task, label_N in zip(tasks, labels, strict=True)
-        ),
+        num_rows=num_rows,
+        num_steps=num_steps,
+        missing=tuple(fit.missing for fit in labels[name]),
+        frequencies=tuple(tuple(fit.frequencies.tolist()) for fit in labels[name]),
     )

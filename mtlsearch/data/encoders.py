@@ -1,12 +1,12 @@
-"""Raw columns → numbers, learnt on the training split alone and kept in the schema for predict.
+"""Raw columns → numbers, as learnt on the training split (see `fitting`) and kept in the schema for predict.
 
-Axes: N rows, F numeric columns (one that misses values is followed by an indicator), C categorical columns.
+Axes: N rows, F numeric columns (one that misses values may be followed by an indicator), C categorical columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mtlsearch.config.base import Config
 
@@ -16,44 +16,55 @@ if TYPE_CHECKING:
 
     from mtlsearch.data.columns import Floats, Indices, Strings
 
-CLIP = 8.0
-"""Standard deviations; beyond them a value is an outlier whose size should not steer a network."""
-
-HEAVY_TAIL = 4.0
-"""|Skewness| above which a column is taken as sign(x)·log(1 + |x|): money, rain. (An exponential has 2.)"""
-
-ROUNDING = 1e-6
-"""A standard deviation below this share of the mean is float32's rounding of a constant."""
-
 UNSEEN, MISSING, FIRST = 0, 1, 2
 """Indices of a category that train does not have, of a missing one, and of the first known one."""
 
+EDGE = 1e-3
+"""Ranks are kept this far from 0 and 1, so that a new extreme is 3.1 deviations out, not infinitely many."""
+
 
 class NumericEncoder(Config):
-    """(value − mean) / std of the training rows, clipped to ±8; missing becomes 0."""
+    """(value − mean) / std, of the value, its signed log or its rank, cut off at ±clip; missing becomes 0."""
 
     name: str
-    mean: float
-    std: float
-    signed_log: bool = False
-    """Whether sign(x)·log(1 + |x|) comes first."""
-    has_missing: bool = False
-    """Whether an indicator column, 1 where the value is missing, follows."""
+    kind: Literal["standardize", "log", "quantile", "none"]
+    """As `Encoding.kind`, `auto` decided."""
+    mean: float = 0.0
+    std: float = 1.0
+    clip: float | None = None
+    quantiles: tuple[float, ...] = ()
+    """Of `quantile`: the training values at evenly spaced ranks, from the least to the greatest."""
+    indicator: bool = False
+    """Whether a column that is 1 where the value is missing follows."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the encoded columns."""
-        return (self.name, f"{self.name} is missing") if self.has_missing else (self.name,)
+        return (self.name, f"{self.name} is missing") if self.indicator else (self.name,)
 
     def encode(self, column_N: Floats) -> Floats:
         """float32 [N] with NaN → float32 [N, 1 or 2]."""
         import numpy as np
 
-        values = _signed_log(column_N) if self.signed_log else column_N.astype(np.float64)
-        missing = np.isnan(values)
-        scaled = np.where(missing, 0.0, np.clip((values - self.mean) / self.std, -CLIP, CLIP))
-        parts = (scaled, missing) if self.has_missing else (scaled,)
+        missing = np.isnan(column_N)
+        scaled = (self._shaped(column_N) - self.mean) / self.std
+        if self.clip is not None:
+            scaled = np.clip(scaled, -self.clip, self.clip)
+        scaled[missing] = 0.0
+        parts = (scaled, missing) if self.indicator else (scaled,)
         return np.stack(parts, axis=1).astype(np.float32)
+
+    def _shaped(self, column_N: Floats) -> NDArray[np.float64]:
+        import numpy as np
+
+        values = column_N.astype(np.float64)
+        match self.kind:
+            case "log":
+                return signed_log(values)
+            case "quantile":
+                return normal_deviate(values, np.asarray(self.quantiles))
+            case _:
+                return values
 
 
 class CategoricalEncoder(Config):
@@ -77,31 +88,6 @@ class CategoricalEncoder(Config):
         found = pc.index_in(column, pa.array(self.vocabulary, pa.string())).fill_null(UNSEEN - FIRST)
         indices: Indices = np.asarray(found, dtype=np.int32) + FIRST
         return np.where(np.asarray(column.is_null()), np.int32(MISSING), indices)
-
-
-def fit_numeric(name: str, train_N: Floats) -> NumericEncoder:
-    """Mean and std of the values that are there; an empty or constant column becomes zeros."""
-    import numpy as np
-
-    present = train_N[~np.isnan(train_N)].astype(np.float64)
-    signed_log = _skewness(present) > HEAVY_TAIL
-    values = _signed_log(present) if signed_log else present
-    mean, std = (float(values.mean()), float(values.std())) if len(values) else (0.0, 1.0)
-    return NumericEncoder(
-        name=name,
-        mean=mean,
-        std=std if std > ROUNDING * abs(mean) else 1.0,
-        signed_log=signed_log,
-        has_missing=len(present) < len(train_N),
-    )
-
-
-def fit_categorical(name: str, train: Strings) -> CategoricalEncoder:
-    """The categories that are there, sorted, so that the order of the rows does not matter."""
-    import pyarrow.compute as pc
-
-    vocabulary = sorted(pc.unique(train.drop_null()).to_pylist())
-    return CategoricalEncoder(name=name, vocabulary=tuple(vocabulary))
 
 
 def encode_numeric(encoders: Sequence[NumericEncoder], columns: Mapping[str, Floats], num_rows: int) -> Floats:
@@ -129,13 +115,21 @@ def encode_categorical(
     return encoded_NC
 
 
-def _signed_log(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def signed_log(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sign(x)·log(1 + |x|)."""
     import numpy as np
 
-    logged: NDArray[np.float64] = np.sign(values) * np.log1p(np.abs(values.astype(np.float64)))
+    logged: NDArray[np.float64] = np.sign(values) * np.log1p(np.abs(values))
     return logged
 
 
-def _skewness(values: NDArray[np.float64]) -> float:
-    std = values.std() if len(values) else 0.0
-    return abs(float((((values - values.mean()) / std) ** 3).mean())) if std > 0 else 0.0
+def normal_deviate(values: NDArray[np.float64], quantiles_Q: NDArray[np.float64]) -> NDArray[Any]:
+    """Φ⁻¹ of the values' ranks; a value that many rows share has the middle of its ranks."""
+    import numpy as np
+    from scipy.special import ndtri
+
+    rank_Q = np.linspace(0, 1, len(quantiles_Q))
+    below = np.interp(values, quantiles_Q, rank_Q)
+    above = 1 - np.interp(-values, -quantiles_Q[::-1], rank_Q)
+    deviates: NDArray[np.float64] = ndtri(np.clip((below + above) / 2, EDGE, 1 - EDGE))
+    return deviates

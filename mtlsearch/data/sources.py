@@ -7,11 +7,25 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from mtlsearch.config.data import CensusConfig, DataConfig, FlightsConfig
+from mtlsearch.config.data import (
+    CensusConfig,
+    DataConfig,
+    FlightsConfig,
+    Mimic3Config,
+    PcbaConfig,
+    Physionet2012Config,
+    SyntheticMMoEConfig,
+)
+from mtlsearch.config.table import TableConfig
 from mtlsearch.config.task import Task
 from mtlsearch.data.census import Census
 from mtlsearch.data.columns import Columns
 from mtlsearch.data.flights import Flights
+from mtlsearch.data.mimic3 import Mimic3
+from mtlsearch.data.pcba import Pcba
+from mtlsearch.data.physionet2012 import Physionet2012
+from mtlsearch.data.synthetic_mmoe import SyntheticMMoE
+from mtlsearch.data.table import Table
 from mtlsearch.errors import ConfigError
 
 
@@ -40,6 +54,16 @@ def source_of(config: DataConfig) -> Source:
             return Flights(config)
         case CensusConfig():
             return Census(config)
+        case SyntheticMMoEConfig():
+            return SyntheticMMoE(config)
+        case Mimic3Config():
+            return Mimic3(config)
+        case Physionet2012Config():
+            return Physionet2012(config)
+        case PcbaConfig():
+            return Pcba(config)
+        case TableConfig():
+            return Table(config)
         case _:
             assert_never(config)
 
@@ -50,7 +74,7 @@ def tasks_of(config: DataConfig) -> tuple[Task, ...]:
     Raises ConfigError for a name that the source does not have, or that is given twice.
     """
     known = {task.name: task for task in source_of(config).tasks}
-    chosen = tuple(known) if config.tasks is None else config.tasks
+    chosen = tuple(known) if config.source == "table" or config.tasks is None else config.tasks
     for name in chosen:
         if name not in known:
             raise ConfigError(_unknown_task(name, config.source, tuple(known)))

@@ -1,6 +1,6 @@
 """The store: a source converted once per machine, memory-mapped by every process that trains on it.
 
-CACHE/data/SOURCE-DIGEST/     train.arrow validation.arrow test.arrow schema.json
+CACHE/data/SOURCE-DIGEST/     train.arrow validation.arrow test.arrow schema.json; of sequences also train.steps.arrow …
 CACHE/data/SOURCE-DIGEST.lock held while it is built
 CACHE/data/hashes/            the content hashes of source files that have not changed
 """
@@ -23,6 +23,7 @@ from mtlsearch.data.columns import SplitName
 from mtlsearch.data.conversion import SCHEMA, convert
 from mtlsearch.data.identity import digest_of
 from mtlsearch.data.lock import locked
+from mtlsearch.data.progress import conversion_of
 from mtlsearch.data.schema import DataSchema
 from mtlsearch.data.sources import source_of, tasks_of
 from mtlsearch.data.split import Split
@@ -95,7 +96,8 @@ def _build(config: DataConfig, digest: str, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
-        convert(config, digest, aside)
+        with conversion_of(config.source):
+            convert(config, digest, aside)
         shutil.rmtree(folder, ignore_errors=True)  # what a hand that removed the schema has left
         aside.rename(folder)
     finally:

@@ -1,0 +1,161 @@
+"""Encoders learnt from the training rows as they pass by, part after part.
+
+Axes: N training rows of a part.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from mtlsearch.config.encoding import Encoding
+from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder, normal_deviate, signed_log
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mtlsearch.data.columns import Floats, Strings
+
+HEAVY_TAIL = 4.0
+"""|Skewness| above which `auto` takes the signed log: money, rain. (An exponential has 2.)"""
+
+ROUNDING = 1e-6
+"""A standard deviation below this share of the mean is float32's rounding of a constant."""
+
+QUANTILES = 257
+SAMPLE = 200_000
+"""Values of a column that its quantiles are taken from: all of them up to twice as many."""
+
+
+class Moments:
+    """Mean, variance and skewness of a stream (Pébay 2008, SAND2008-6212, eq. 2.1 to 2.4)."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self._m2, self._m3 = 0, 0.0, 0.0, 0.0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Counts these values in."""
+        n = len(values)
+        if n == 0:
+            return
+        mean = float(values.mean())
+        centred = values - mean
+        squares = centred * centred
+        m2, m3 = float(squares.sum()), float((squares * centred).sum())
+        total, delta = self.count + n, mean - self.mean
+        self._m3 += m3 + delta**3 * self.count * n * (self.count - n) / total**2
+        self._m3 += 3 * delta * (self.count * m2 - n * self._m2) / total
+        self._m2 += m2 + delta**2 * self.count * n / total
+        self.mean += delta * n / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Standard deviation (of the population); 0 of nothing."""
+        return float((self._m2 / self.count) ** 0.5) if self.count else 0.0
+
+    @property
+    def skewness(self) -> float:
+        """0 of a constant."""
+        return self._m3 / self.count / self.std**3 if self.std > 0 else 0.0
+
+
+class NumericFit:
+    """One numeric column."""
+
+    def __init__(self, name: str, encoding: Encoding) -> None:
+        self.name, self.encoding = name, encoding
+        self.raw, self.log = Moments(), Moments()
+        self._sample = _Sample(name) if encoding.kind == "quantile" else None
+        self._missing = 0
+
+    def add(self, train_N: Floats) -> None:
+        """Counts these rows in; NaN is missing."""
+        import numpy as np
+
+        present = train_N[~np.isnan(train_N)].astype(np.float64)
+        self._missing += len(train_N) - len(present)
+        if self.encoding.kind in ("auto", "standardize"):
+            self.raw.add(present)
+        if self.encoding.kind in ("auto", "log"):
+            self.log.add(signed_log(present))
+        if self._sample is not None:
+            self._sample.add(present)
+
+    def encoder(self) -> NumericEncoder:
+        """A column that is empty or constant in the training rows becomes zeros."""
+        import numpy as np
+
+        indicator = self.encoding.indicator and self._missing > 0
+        match self.encoding.kind:
+            case "none":
+                return NumericEncoder(name=self.name, kind="none", indicator=indicator)
+            case "quantile":
+                quantiles = self._sample.quantiles() if self._sample is not None else np.zeros(1)
+                moments, kind = Moments(), "quantile"
+                moments.add(normal_deviate(self._sample.values(), quantiles) if self._sample is not None else quantiles)
+            case "log":
+                moments, kind = self.log, "log"
+            case "auto" if abs(self.raw.skewness) > HEAVY_TAIL:
+                moments, kind = self.log, "log"
+            case _:
+                moments, kind = self.raw, "standardize"
+        return NumericEncoder(
+            name=self.name,
+            kind=kind,
+            mean=moments.mean,
+            std=moments.std if moments.std > ROUNDING * abs(moments.mean) else 1.0,
+            clip=self.encoding.clip,
+            quantiles=tuple(quantiles.tolist()) if kind == "quantile" else (),
+            indicator=indicator,
+        )
+
+
+class CategoricalFit:
+    """One categorical column."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._found: set[str] = set()
+
+    def add(self, train: Strings) -> None:
+        """Counts these rows in."""
+        import pyarrow.compute as pc
+
+        self._found.update(pc.unique(train.drop_null()).to_pylist())
+
+    def encoder(self) -> CategoricalEncoder:
+        """The categories that are there, sorted, so that the order of the rows does not matter."""
+        return CategoricalEncoder(name=self.name, vocabulary=tuple(sorted(self._found)))
+
+
+class _Sample:
+    """An even sample of a stream, at most 2 · SAMPLE values: when it is full, every other one goes."""
+
+    def __init__(self, name: str) -> None:
+        import numpy as np
+
+        self._draw = np.random.RandomState(zlib.crc32(name.encode()))  # the same sample every time
+        self._chunks: list[NDArray[np.float64]] = []
+        self._share = 1.0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        self._chunks.append(self._thin(values, self._share))
+        while sum(map(len, self._chunks)) > 2 * SAMPLE:
+            self._share /= 2
+            self._chunks = [self._thin(chunk, 0.5) for chunk in self._chunks]
+
+    def values(self) -> NDArray[np.float64]:
+        import numpy as np
+
+        return np.concatenate(self._chunks) if self._chunks else np.empty(0)
+
+    def quantiles(self) -> NDArray[np.float64]:
+        import numpy as np
+
+        values = self.values()
+        return np.quantile(values, np.linspace(0, 1, QUANTILES)) if len(values) else np.zeros(QUANTILES)
+
+    def _thin(self, values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+        return values if share == 1 else values[self._draw.random_sample(len(values)) < share]
