@@ -5,14 +5,9 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose
 
-from mtlsearch.data.encoders import (
-    CategoricalEncoder,
-    NumericEncoder,
-    encode_categorical,
-    encode_numeric,
-    fit_categorical,
-    fit_numeric,
-)
+from mtlsearch.config import Encoding
+from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder, encode_categorical, encode_numeric
+from mtlsearch.data.fitting import CategoricalFit, Moments, NumericFit
 
 NAN = np.nan
 
@@ -21,15 +16,29 @@ def floats(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
+def fit_numeric(name: str, *parts: np.ndarray, **encoding: object) -> NumericEncoder:
+    fit = NumericFit(name, Encoding(**encoding))
+    for part in parts:
+        fit.add(part)
+    return fit.encoder()
+
+
+def fit_categorical(name: str, *parts: pa.Array) -> CategoricalEncoder:
+    fit = CategoricalFit(name)
+    for part in parts:
+        fit.add(part)
+    return fit.encoder()
+
+
 def test_a_number_is_standardised_by_the_values_that_are_there() -> None:
     encoder = fit_numeric("temp", floats(1, 3, NAN, 5, 7))  # mean 4, std √5
-    assert (encoder.mean, encoder.signed_log, encoder.has_missing) == (4.0, False, True)
+    assert (encoder.mean, encoder.kind, encoder.indicator) == (4.0, "standardize", True)
     assert encoder.std == pytest.approx(5**0.5)
     assert encoder.outputs == ("temp", "temp is missing")
 
 
 def test_missing_becomes_0_and_its_indicator_1() -> None:
-    encoder = NumericEncoder(name="temp", mean=4.0, std=2.0, has_missing=True)
+    encoder = NumericEncoder(name="temp", kind="standardize", mean=4.0, std=2.0, indicator=True)
     assert_allclose(encoder.encode(floats(6, NAN)), [[1, 0], [0, 1]])
 
 
@@ -39,7 +48,7 @@ def test_without_missing_training_values_there_is_no_indicator() -> None:
 
 
 def test_outliers_are_clipped_at_8_standard_deviations() -> None:
-    encoder = NumericEncoder(name="wind", mean=0.0, std=1.0)
+    encoder = fit_numeric("wind", floats(-1, 1))
     assert_allclose(encoder.encode(floats(-1e30, 7, 1048)), [[-8], [7], [8]])
 
 
@@ -47,7 +56,7 @@ def test_a_heavy_tail_is_logged_first() -> None:
     gains = np.zeros(100, np.float32)
     gains[:2] = 5178, 99999
     encoder = fit_numeric("gains", gains)
-    assert encoder.signed_log
+    assert encoder.kind == "log"
     assert encoder.mean == pytest.approx((np.log1p(5178) + np.log1p(99999)) / 100)
 
 
@@ -74,8 +83,8 @@ def test_a_category_that_is_always_missing() -> None:
 
 
 def test_columns_stand_side_by_side_in_the_encoders_order() -> None:
-    a = NumericEncoder(name="a", mean=0.0, std=1.0, has_missing=True)
-    b = NumericEncoder(name="b", mean=1.0, std=1.0)
+    a = NumericEncoder(name="a", kind="none", indicator=True)
+    b = NumericEncoder(name="b", kind="standardize", mean=1.0)
     numeric_NF = encode_numeric((b, a), {"a": floats(3, NAN), "b": floats(1, 2)}, num_rows=2)
     assert_allclose(numeric_NF, [[0, 3, 0], [1, 0, 1]])
     assert numeric_NF.dtype == np.float32
@@ -85,6 +94,61 @@ def test_columns_stand_side_by_side_in_the_encoders_order() -> None:
     assert (categorical_NC.tolist(), categorical_NC.dtype) == ([[2], [0]], np.int32)
 
 
-def test_an_encoder_survives_json() -> None:
-    encoder = fit_numeric("temp", floats(0.1, 0.7, NAN))
+@pytest.mark.parametrize("kind", ["standardize", "log", "quantile", "none"])
+def test_every_kind_survives_json(kind: str) -> None:
+    encoder = fit_numeric("temp", floats(0.1, 0.7, NAN), kind=kind)
     assert NumericEncoder.model_validate_json(encoder.model_dump_json()) == encoder
+
+
+def test_as_it_is() -> None:
+    encoder = fit_numeric("bit", floats(0, 1, 1e9), kind="none")
+    assert encoder.encode(floats(0, -3, 1e9)).ravel().tolist() == [0, -3, 1e9]
+
+
+def test_quantiles_follow_the_rank_and_not_the_size() -> None:
+    """Φ⁻¹ of a rank: the median is 0, and what lies beyond the training values is as far out as their extremes."""
+    column = np.random.default_rng(0).lognormal(size=9999).astype(np.float32)
+    encoder = fit_numeric("dose", column, kind="quantile")
+    encoded = encoder.encode(np.sort(column))[:, 0]
+    assert (np.diff(encoded) >= 0).all()
+    assert encoder.encode(floats(float(np.median(column))))[0, 0] == pytest.approx(0, abs=0.01)
+    assert encoded.std() == pytest.approx(1, abs=0.01)
+    assert encoder.encode(floats(1e9, -5))[:, 0].tolist() == [encoded[-1], encoded[0]]
+
+
+def test_a_value_that_most_rows_share_has_the_middle_of_its_ranks() -> None:
+    column = np.zeros(1000, np.float32)
+    column[:200] = np.arange(1, 201)
+    encoder = fit_numeric("gains", column, kind="quantile", clip=None)
+    zero, most = encoder.encode(floats(0, 200))[:, 0]
+    below = encoder.std * zero + encoder.mean
+    assert below == pytest.approx(-0.2533, abs=0.01)  # Φ⁻¹(.4): zeros have the ranks 0 to .8
+    assert most > 2
+
+
+def test_the_same_encoder_from_one_part_or_from_many() -> None:
+    column = np.random.default_rng(0).gamma(0.1, size=10_000).astype(np.float32) * 1000
+    column[::5] = NAN
+    for kind in ("auto", "standardize", "log", "quantile"):
+        whole = fit_numeric("x", column, kind=kind)
+        parts = fit_numeric("x", *np.split(column, [10, 11, 4000]), kind=kind)
+        assert (whole.kind, whole.indicator) == (parts.kind, parts.indicator)
+        assert_allclose(whole.encode(column), parts.encode(column), rtol=1e-5, atol=1e-6)
+    cities = pa.array(["b", None, "a", "b", "c"])
+    assert fit_categorical("city", cities) == fit_categorical("city", cities[:2], cities[2:])
+
+
+def test_moments_of_a_stream_are_those_of_the_whole() -> None:
+    values = np.random.default_rng(0).exponential(3, size=5000) + 7
+    moments = Moments()
+    for part in np.split(values, [1, 2, 300, 300, 4999]):
+        moments.add(part)
+    assert moments.mean == pytest.approx(values.mean())
+    assert moments.std == pytest.approx(values.std())
+    assert moments.skewness == pytest.approx((((values - values.mean()) / values.std()) ** 3).mean())
+
+
+def test_an_indicator_can_be_declined() -> None:
+    encoder = fit_numeric("dose", floats(1, NAN, 3), indicator=False)
+    assert encoder.outputs == ("dose",)
+    assert encoder.encode(floats(NAN)).tolist() == [[0]]

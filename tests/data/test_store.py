@@ -35,7 +35,7 @@ def test_arrays_are_typed_and_agree_with_the_schema(write_flights: WriteFlights,
         assert (split.numeric_NF.shape, split.numeric_NF.dtype) == ((rows, store.schema.num_numeric), np.float32)
         assert split.categorical_NC.shape == (rows, len(store.schema.cardinalities))
         assert split.categorical_NC.dtype == np.int32
-        assert (split.labels_NK.shape, split.labels_NK.dtype) == ((rows, 4), np.float32)
+        assert (split.labels_NL.shape, split.labels_NL.dtype) == ((rows, 4), np.float32)
         assert (split.row_N.shape, split.row_N.dtype) == ((rows,), np.int64)
 
 
@@ -43,7 +43,7 @@ def test_counts_of_the_small_flights(write_flights: WriteFlights, cache: Path) -
     test = open_store(write_flights(), cache).schema.counts("test")
     assert test.num_rows == 8  # two months of four days, the third of which is cancelled
     assert test.missing == (0, 2, 2, 2)
-    assert test.positives == (2, 4, None, None)
+    assert test.frequencies == ((2,), (4,), (), ())
 
 
 def test_rows_name_the_lines_of_the_source(write_flights: WriteFlights, cache: Path) -> None:
@@ -56,7 +56,7 @@ def test_arrays_are_the_mapped_file_itself(write_flights: WriteFlights, cache: P
     store = open_store(write_flights(), cache)
     split = store.split("train")
     start, stop = mapping_of(store.folder / "train.arrow")
-    for array in (split.numeric_NF, split.categorical_NC, split.labels_NK, split.row_N):
+    for array in (split.numeric_NF, split.categorical_NC, split.labels_NL, split.row_N):
         assert start <= array.ctypes.data < array.ctypes.data + array.nbytes <= stop
         assert array.flags.c_contiguous
         assert not array.flags.writeable

@@ -1,0 +1,67 @@
+"""What a store knows of its labels, and which tasks it refuses."""
+
+import numpy as np
+import pytest
+
+from mtlsearch.config import Task
+from mtlsearch.data.columns import SPLITS
+from mtlsearch.data.labels import LabelFit, check_labels
+from mtlsearch.errors import ConfigError
+
+NAN = np.nan
+KINDS = {
+    "binary": Task(name="dead", kind="binary"),
+    "regression": Task(name="dose", kind="regression"),
+    "multiclass": Task(name="ward", kind="multiclass", classes=("a", "b", "c")),
+    "multilabel": Task(name="codes", kind="multilabel", classes=("x", "y")),
+}
+
+
+def fitted(kind: str, *parts: list) -> LabelFit:
+    fit = LabelFit(KINDS[kind])
+    for part in parts:
+        fit.add(np.array(part, np.float32))
+    return fit
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "second", "frequencies", "missing"),
+    [
+        ("binary", [0, 1, NAN], [1, 1], [3], 1),
+        ("multiclass", [0, 2, NAN], [2, 1], [1, 1, 2], 1),
+        ("multilabel", [[0, 1], [NAN, NAN]], [[NAN, 1], [1, 0]], [1, 2], 1),
+        ("regression", [1, NAN, 3], [5], [], 1),
+    ],
+)
+def test_counts(kind: str, first: list, second: list, frequencies: list[int], missing: int) -> None:
+    fit = fitted(kind, first, second)
+    assert (fit.frequencies.tolist(), fit.missing) == (frequencies, missing)
+    assert fit.trivial is None
+
+
+def test_only_a_regression_has_a_scale() -> None:
+    assert fitted("regression", [1, NAN], [3]).scale == (2.0, 1.0)
+    assert fitted("binary", [0, 1, 1]).scale == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "found"),
+    [
+        ("binary", [1, 1, NAN], "only 1"),
+        ("binary", [0, 0], "only 0"),
+        ("binary", [NAN, NAN], "no label at all"),
+        ("regression", [3, 3], "only 3"),
+        ("multiclass", [1, 1, NAN], "only 'b'"),
+        ("multilabel", [[0, 1], [0, 1]], "each is always or never given"),
+    ],
+)
+def test_a_task_with_nothing_to_learn_is_refused(kind: str, labels: list, found: str) -> None:
+    labels_of = {name: [fitted("binary", [0, 1])] for name in SPLITS} | {"train": [fitted(kind, labels)]}
+    with pytest.raises(ConfigError, match=found):
+        check_labels(labels_of, None)
+
+
+def test_all_such_tasks_are_named_at_once() -> None:
+    train = [fitted("binary", [1, 1]), fitted("regression", [1, 2]), fitted("multiclass", [2, 2])]
+    with pytest.raises(ConfigError, match=r"'dead' .* only 1 \(so it is with ward\)"):
+        check_labels({"train": train}, None)

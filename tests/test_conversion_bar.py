@@ -1,0 +1,55 @@
+"""What a user sees of a conversion that takes long."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from mtlsearch import conversion_bar
+from mtlsearch.conversion_bar import ConversionBar
+from mtlsearch.data.progress import conversion_of, report, shown_by
+
+
+def convert(console: Console, seconds: float) -> None:
+    with shown_by(ConversionBar(console)), conversion_of("flights"):
+        start = time.monotonic()
+        for done in range(0, 1001, 100):
+            report("reading", done, 1000)
+            while time.monotonic() - start < seconds * done / 1000:
+                time.sleep(0.01)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion_bar, "PATIENCE", 0.05)
+    monkeypatch.setattr(conversion_bar, "LINE_EVERY", 0.1)
+
+
+def test_a_short_conversion_says_nothing() -> None:
+    text = io.StringIO()
+    convert(Console(file=text), 0.0)
+    assert text.getvalue() == ""
+
+
+@pytest.mark.usefixtures("impatient")
+def test_lines_with_share_rate_and_time_left_where_there_is_no_terminal() -> None:
+    text = io.StringIO()
+    convert(Console(file=text, width=200), 0.5)
+    lines = text.getvalue().splitlines()
+    assert 2 <= len(lines) <= 6
+    assert lines[0].startswith("converting flights, once on this machine: reading ")
+    assert "rows/s" in lines[-1]
+    assert lines[-1].endswith(" s left")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_bar_on_a_terminal() -> None:
+    text = io.StringIO()
+    convert(Console(file=text, force_terminal=True, width=200), 0.5)
+    assert "reading" in text.getvalue()
+    assert "rows/s" in text.getvalue()
+
+
+def test_a_report_that_nobody_listens_to_is_no_error() -> None:
+    report("reading", 1, 2)
