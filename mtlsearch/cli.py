@@ -124,6 +124,23 @@ def check(space: SpaceFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def init(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Parquet, CSV, Feather, a folder or glob of them.")],
+    tasks: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns to predict; without it they are guessed.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The space file, a new one.")] = Path("space.yaml"),
+) -> None:
+    """Look at a table and write a starter space file for it."""
+    from mtlsearch import starter, view
+
+    wanted = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
+    found = starter.start(data, wanted, out)
+    starter.write(found, out)
+    view.print_starter(found, out, guessed=wanted is None)
+
+
+@app.command()
 def leaderboard(
     directory: ExperimentDir,
     output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,

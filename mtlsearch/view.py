@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from mtlsearch.config import DataConfig
 from mtlsearch.folder import ExperimentFolder
@@ -22,6 +24,7 @@ from mtlsearch.tracking.terminal import format_seconds
 if TYPE_CHECKING:
     from mtlsearch.data import DataSchema
     from mtlsearch.orchestrate.check import Probe
+    from mtlsearch.starter import Proposed, Starter, Surveyed
 
 console = Console()
 PLAN_SAMPLES = 5
@@ -133,6 +136,50 @@ def print_schema(schema: DataSchema) -> None:
         _line("note", note)
 
 
+def print_starter(starter: Starter, out: Path, *, guessed: bool) -> None:
+    """What `mtlsearch init` saw, what it suspects, and what comes next."""
+    table, proposal = starter.table, starter.proposal
+    sampled = f" (looked at {table.num_sampled:,} of them)" if table.num_sampled < table.num_rows else ""
+    _line("table", f"{table.num_rows:,} rows{sampled}, {len(table.columns)} columns")
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("column", "kind", "different", "missing", "most frequent"):
+        shown.add_column(heading, justify="right" if heading in ("different", "missing") else "left")
+    for column in list(table.columns.values())[:SHOWN_COLUMNS]:
+        share = column.missing / max(1, len(column.values))
+        examples = ", ".join(escape(short(value)) for value in list(column.counts)[:3])
+        shown.add_row(
+            escape(column.name), column.type.kind, f"{column.num_distinct:,}", f"{share:.1%}" if share else "", examples
+        )
+    console.print(shown)
+    if len(table.columns) > SHOWN_COLUMNS:
+        console.print(f"… and {len(table.columns) - SHOWN_COLUMNS:,} columns more", highlight=False)
+    for task in proposal.tasks:
+        _line(f"task {task.column}", _proposed(task, table.columns[task.column]))
+    if guessed and proposal.others:
+        _line("others that could be tasks", _listed(proposal.others, 8) + " (choose with --tasks a,b)")
+    for name, use in ((proposal.group, "group"), (proposal.split, "split")):
+        if name is not None:
+            _line(use, name)
+    for leak in starter.leaks:
+        _line("suspect", f"{leak.column} alone predicts {leak.task} ({leak.metric} {leak.value:.4f}). Is it a leak?")
+    for note in starter.notes:
+        _line("note", note)
+    _line("written", f"{out}. Next: mtlsearch check {shlex.quote(str(out))}")
+
+
+def _proposed(task: Proposed, column: Surveyed) -> str:
+    missing = f"; {column.missing:,} missing" if column.missing else ""
+    if task.kind == "regression":
+        return f"regression; {min(column.counts):.4g} to {max(column.counts):.4g}{missing}"
+    if task.kind == "multiclass":
+        return f"multiclass; {column.num_distinct} classes{missing}"
+    positive = next(value for value in column.counts if value == (True if task.positive is None else task.positive))
+    count = column.counts[positive]
+    return (
+        f"binary; {count:,} of {column.num_present:,} are {short(positive)} ({count / column.num_present:.1%}){missing}"
+    )
+
+
 def _described_task(schema: DataSchema, index: int) -> str:
     """Kind, metric, and what the training rows hold."""
     task, train = schema.tasks[index], schema.counts("train")
@@ -159,9 +206,9 @@ def _columns(label: str, names: Sequence[str]) -> None:
         _line(f"{len(names)} {label}", _listed(names))
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f", … {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
-    return ", ".join(names[:SHOWN_COLUMNS]) + more
+def _listed(names: Sequence[str], most: int = SHOWN_COLUMNS) -> str:
+    more = f", … {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @contextmanager
