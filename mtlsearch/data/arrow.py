@@ -88,7 +88,7 @@ class SplitFiles:
 
     def append(self, part: Split) -> None:
         """Adds the rows of a part."""
-        columns = {
+        columns: dict[str, NDArray[Any]] = {
             "numeric": part.numeric_NF,
             "categorical": part.categorical_NC,
             "labels": part.labels_NL,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 UNSEEN, MISSING, FIRST = 0, 1, 2
 """Indices of a category that train does not have, of a missing one, and of the first known one."""
 
+Shape = Literal["standardize", "log", "quantile", "none"]
+
 EDGE = 1e-3
 """Ranks are kept this far from 0 and 1, so that a new extreme is 3.1 deviations out, not infinitely many."""
 
@@ -27,7 +29,7 @@ class NumericEncoder(Config):
     """(value − mean) / std, of the value, its signed log or its rank, cut off at ±clip; missing becomes 0."""
 
     name: str
-    kind: Literal["standardize", "log", "quantile", "none"]
+    kind: Shape
     """As `Encoding.kind`, `auto` decided."""
     mean: float = 0.0
     std: float = 1.0

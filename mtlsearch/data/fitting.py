@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from mtlsearch.config.encoding import Encoding
-from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder, normal_deviate, signed_log
+from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder, Shape, normal_deviate, signed_log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,31 +85,31 @@ class NumericFit:
 
     def encoder(self) -> NumericEncoder:
         """A column that is empty or constant in the training rows becomes zeros."""
-        import numpy as np
-
         indicator = self.encoding.indicator and self._missing > 0
-        match self.encoding.kind:
-            case "none":
-                return NumericEncoder(name=self.name, kind="none", indicator=indicator)
-            case "quantile":
-                quantiles = self._sample.quantiles() if self._sample is not None else np.zeros(1)
-                moments, kind = Moments(), "quantile"
-                moments.add(normal_deviate(self._sample.values(), quantiles) if self._sample is not None else quantiles)
-            case "log":
-                moments, kind = self.log, "log"
-            case "auto" if abs(self.raw.skewness) > HEAVY_TAIL:
-                moments, kind = self.log, "log"
-            case _:
-                moments, kind = self.raw, "standardize"
+        if self.encoding.kind == "none":
+            return NumericEncoder(name=self.name, kind="none", indicator=indicator)
+        kind, moments, quantiles = self._shape()
         return NumericEncoder(
             name=self.name,
             kind=kind,
             mean=moments.mean,
             std=moments.std if moments.std > ROUNDING * abs(moments.mean) else 1.0,
             clip=self.encoding.clip,
-            quantiles=tuple(quantiles.tolist()) if kind == "quantile" else (),
+            quantiles=quantiles,
             indicator=indicator,
         )
+
+    def _shape(self) -> tuple[Shape, Moments, tuple[float, ...]]:
+        """What comes before standardising, the moments after it, and the quantiles that it needs."""
+        if self._sample is not None:
+            quantiles = self._sample.quantiles()
+            moments = Moments()
+            moments.add(normal_deviate(self._sample.values(), quantiles))
+            return "quantile", moments, tuple(quantiles.tolist())
+        heavy = self.encoding.kind == "auto" and abs(self.raw.skewness) > HEAVY_TAIL
+        if heavy or self.encoding.kind == "log":
+            return "log", self.log, ()
+        return "standardize", self.raw, ()
 
 
 class CategoricalFit:
