@@ -20,5 +20,9 @@ class Encoding(Config):
     clip: Annotated[float, Field(gt=0)] | None = 8.0
     """Deviations beyond which a value is cut off; null for no limit. `none` is never clipped."""
 
+    bins: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """Whether the number is also given as a category of about so many bins: one for each value that many rows share
+    (zero dollars), the others cut at their quantiles. A network then need not be smooth in it."""
+
     indicator: bool = True
     """Whether a column that misses values is followed by one that says where."""

@@ -6,7 +6,7 @@ it), `dropout` and the towers' shape, so that a comparison between them changes 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,8 +20,37 @@ class DenseConfig(Config):
     num_layers: Annotated[int, Field(ge=1, le=4), Search({"int": [1, 3]})] = 1
     """Layers of `hidden` units each."""
 
+    reads_steps: ClassVar[bool] = False
+    """Of a sequence, it reads the step of the prediction alone."""
 
-ExpertConfig = DenseConfig
+
+class _Recurrent(Config):
+    num_layers: Annotated[int, Field(ge=1, le=3), Search({"int": [1, 2]})] = 1
+    """Layers of `hidden` units each."""
+
+    reads_steps: ClassVar[bool] = True
+    """It reads a sequence up to the step of the prediction. A row of a table is a sequence of one step."""
+
+
+class GruConfig(_Recurrent):
+    """Gated recurrent units (Cho et al., EMNLP 2014, 10.3115/v1/D14-1179)."""
+
+    kind: Literal["gru"] = "gru"
+
+
+class LstmConfig(_Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997, 10.1162/neco.1997.9.8.1735)."""
+
+    kind: Literal["lstm"] = "lstm"
+
+
+class RnnConfig(_Recurrent):
+    """A plain recurrent network with tanh (Elman 1990, 10.1207/s15516709cog1402_1)."""
+
+    kind: Literal["rnn"] = "rnn"
+
+
+ExpertConfig = Annotated[DenseConfig | GruConfig | LstmConfig | RnnConfig, Field(discriminator="kind")]
 
 
 class _Architecture(Config):

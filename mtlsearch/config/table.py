@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mtlsearch.config.base import Config
 from mtlsearch.config.encoding import Encoding
-from mtlsearch.config.task import TaskKind
+from mtlsearch.config.task import METRICS, TaskKind
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
@@ -47,6 +47,11 @@ class TableTask(Config):
             raise ValueError("a task with `columns` needs a `name`")
         if self.positive is not None and self.kind != "binary":
             raise ValueError(f"`positive` belongs to a binary task, but this one is {self.kind}")
+        if self.metric is not None and self.metric not in METRICS[self.kind]:
+            raise ValueError(
+                f"the metric of a {self.kind} task must be one of {', '.join(METRICS[self.kind])}, but it is "
+                f"{self.metric!r}"
+            )
         return self
 
     @property
@@ -71,6 +76,12 @@ class ColumnConfig(Config):
     type: Literal["auto", "number", "category", "drop"] = "auto"
     encode: Annotated[Encoding, BeforeValidator(_encoding, json_schema_input_type=Encoding | str)] = Encoding()
     """Of a number."""
+
+    @model_validator(mode="after")
+    def _only_numbers_are_encoded(self) -> ColumnConfig:
+        if self.type in ("category", "drop") and "encode" in self.model_fields_set:
+            raise ValueError(f"`encode` belongs to a number, but the type is {self.type}: remove one of them")
+        return self
 
 
 def _column(value: Any) -> Any:
@@ -153,18 +164,21 @@ class TableConfig(Config):
     columns: Mapping[
         Name, Annotated[ColumnConfig, BeforeValidator(_column, json_schema_input_type=ColumnConfig | str)]
     ] = {}
-    """Columns whose type or encoding is not to be guessed; `number`, `category` and `drop` may stand alone."""
+    """Columns whose type or encoding is not to be guessed; `number`, `category` and `drop` may stand alone. One that
+    is listed is an input though it looks like an identifier or free text."""
     drop: Names = ()
     """Columns that are no inputs."""
     missing: Annotated[tuple[str, ...], Field(strict=False)] | None = None
     """What stands for a missing value in a CSV file. Left out: an empty cell, and of numbers
     NA, NaN, null and ? too."""
     group: Name | None = None
-    """Column whose equal values (a patient, a user) never straddle splits."""
+    """Column whose equal values (a patient, a user) never straddle splits. No input."""
     time: Name | None = None
-    """Column by which splits follow each other: train first, test last."""
+    """Column by which splits follow each other: train first, test last; with `group`, groups by their earliest time.
+    An input only if `columns` lists it."""
     split: Name | FractionsConfig = FractionsConfig()
-    """A column that says train, validation or test, or the shares of a split."""
+    """A column that says train, validation (valid, val, dev) or test, or the shares of a split. Without `group` and
+    `time` the split is random, with the same share of the rarest binary task's positives everywhere."""
     sequence: SequenceConfig | None = None
     """For sequences: how rows make them."""
 
@@ -173,4 +187,13 @@ class TableConfig(Config):
         titles = [task.title for task in self.tasks]
         if twice := [title for title in titles if titles.count(title) > 1]:
             raise ValueError(f"every task has its own name, but {twice[0]!r} is there twice: give one a `name`")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> TableConfig:
+        titles = [task.title for task in self.tasks]
+        if twice := [title for title in titles if titles.count(title) > 1]:
+            raise ValueError(f"every task has its own name, but {twice[0]!r} is there twice: give one of them a `name`")
+        if self.sequence is None and any(task.at_step is not None for task in self.tasks):
+            raise ValueError("`at_step` belongs to a task of sequences: remove it, or give `sequence`")
         return self

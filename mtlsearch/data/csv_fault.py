@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,18 +38,35 @@ def conversion_fault(
     names: Sequence[str] | None,
     missing: Sequence[str],
     otherwise: str,
+    delimiter: str = ",",
 ) -> ConfigError:
     """The first thing that is wrong, by line and column; `otherwise` when a plain reader finds nothing."""
-    with open_csv(path) as stream:
-        rows = _rows(path, stream)
-        header = list(names) if names is not None else next(rows)[1]
-        for line, fields in rows:
-            if len(fields) != len(header):
-                return _ragged(path, line, len(header), len(fields))
-            for name, field in zip(header, fields, strict=True):
-                if columns.get(name) == "number" and not _is_number(field.strip(), missing):
-                    return _no_number(path, line, name, field)
+    rows = plain_rows(path, delimiter)
+    header = list(names) if names is not None else next(rows)[1]
+    for line, fields in rows:
+        if len(fields) != len(header):
+            if any("\n" in field for field in fields):
+                check_quotes(path, delimiter)
+            return _ragged(path, line, len(header), len(fields))
+        for name, field in zip(header, fields, strict=True):
+            if columns.get(name) == "number" and not _is_number(field.strip(), missing):
+                return _no_number(path, line, name, field)
+    check_quotes(path, delimiter)
     return ConfigError(f"the file must be a CSV table, but: {otherwise}", Where(path))
+
+
+def check_quotes(path: Path, delimiter: str = ",") -> None:
+    """Raises ConfigError for a quote that is not closed: it swallows all lines up to the next one, or to the end."""
+    with open_csv(path) as stream:
+        reader, line = csv.reader(_lines(path, stream), delimiter=delimiter, strict=True), 0
+        try:
+            for _ in reader:
+                line = reader.line_num
+        except csv.Error as error:
+            raise ConfigError(
+                f"a quote must be closed where its cell ends, but in the row that begins here: {error}. Mend the row.",
+                Where(path, line + 1),
+            ) from error
 
 
 def check_ranges(numbers: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]], path: Path) -> None:
@@ -66,22 +83,39 @@ def check_ranges(numbers: Mapping[str, Any], bounds: Mapping[str, tuple[float, f
             )
 
 
-def _rows(path: Path, stream: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
-    """Line number where the row ends, and its fields; empty lines are skipped, as pyarrow does."""
-    reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
-    try:
-        for fields in reader:
-            if fields:
-                yield reader.line_num, fields
-    except csv.Error:
-        return  # a stray NUL, say: then pyarrow's own words are the message
-    except UnicodeDecodeError as error:
-        odd = error.object[error.start]
-        raise ConfigError(
-            f"the text must be UTF-8, but after line {reader.line_num} comes the byte 0x{odd:02x}. "
-            "Convert the file, for example with iconv.",
-            Where(path),
-        ) from error
+def plain_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Line where each row ends, and its fields, the header's first; empty lines are skipped, as pyarrow does.
+
+    Raises:
+        ConfigError: damaged, or not UTF-8, by line.
+    """
+    with open_csv(path) as stream:
+        reader = csv.reader(_lines(path, stream), delimiter=delimiter)
+        try:
+            for fields in reader:
+                if fields:
+                    yield reader.line_num, fields
+        except csv.Error:
+            return  # a stray NUL, say: then pyarrow's own words are the message
+
+
+def line_of(path: Path, row: int, delimiter: str = ",") -> int | None:
+    """Line where a data row (from 0, below a header) ends; None when a plain reader does not get there."""
+    rows = (line for line, _ in plain_rows(path, delimiter))
+    return next(islice(rows, row + 1, None), None)
+
+
+def _lines(path: Path, stream: IO[bytes]) -> Iterator[str]:
+    for number, line in enumerate(stream, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            odd = error.object[error.start]
+            raise ConfigError(
+                f"the text must be UTF-8, but this line has the byte 0x{odd:02x}. Convert the file, for example with "
+                "`iconv -f latin1 -t utf-8`.",
+                Where(path, number),
+            ) from error
 
 
 def _is_number(text: str, missing: Sequence[str]) -> bool:

@@ -1,39 +1,36 @@
 """What a source's columns must be, whichever source they come from."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mtlsearch.config import Task
-from mtlsearch.data.checks import check_columns
-from mtlsearch.data.columns import Columns
+from mtlsearch.data.checks import check_finite, check_rows
+from mtlsearch.data.columns import Columns, Part
 from mtlsearch.errors import ConfigError
 
-ROWS = {"train": np.array([0, 1]), "validation": np.array([2]), "test": np.array([3])}
-AGE = Task(name="age", kind="regression")
+FILE = Path("people.csv")
 
 
-def check(numeric: list[float], age: list[float]) -> None:
-    columns = Columns(
-        numeric={"temp": np.array(numeric, np.float32)},
-        categorical={},
-        labels={"age": np.array(age, np.float32)},
-        rows=ROWS,
-    )
-    check_columns(columns, [AGE], "people.csv")
+def columns(num_test: int) -> Columns:
+    rows = {"train": np.arange(2), "validation": np.arange(2, 3), "test": np.arange(3, 3 + num_test)}
+    return Columns.whole((), rows, Part({"temp": np.zeros(3 + num_test, np.float32)}, {}, {}))
+
+
+def test_every_split_has_rows() -> None:
+    check_rows(columns(1), FILE)
+    with pytest.raises(ConfigError, match=r"^people.csv: every split must have rows, but test is empty"):
+        check_rows(columns(0), FILE)
+    with pytest.raises(ConfigError, match=r"^every split must have rows"):
+        check_rows(columns(0), None)
 
 
 def test_missing_values_are_no_fault() -> None:
-    check([1, np.nan, 3, 4], [1, 2, np.nan, np.nan])
+    check_finite("temp", np.array([1, np.nan, 3], np.float32), 0, FILE)
 
 
 def test_an_infinite_value_is_named_by_column_and_row() -> None:
-    with pytest.raises(ConfigError, match=r"^people.csv: column 'temp' must be finite, but data row 3 holds -inf"):
-        check([1, 2, -np.inf, 4], [1, 2, 3, 4])
-    with pytest.raises(ConfigError, match=r"column 'age' must be finite"):
-        check([1, 2, 3, 4], [1, 2, 3, np.inf])
-
-
-@pytest.mark.parametrize(("age", "found"), [([5, 5, 6, 7], "only 5"), ([np.nan] * 4, "no label at all")])
-def test_a_task_without_two_different_training_labels(age: list[float], found: str) -> None:
-    with pytest.raises(ConfigError, match=f"task 'age' needs .*, but they have {found}"):
-        check([1, 2, 3, 4], age)
+    with pytest.raises(ConfigError, match=r"^people.csv: column 'temp' must be finite, but data row 103 holds -inf"):
+        check_finite("temp", np.array([1, 2, -np.inf, 4], np.float32), 100, FILE)
+    with pytest.raises(ConfigError, match=r"data row 2 holds inf"):
+        check_finite("codes", np.array([[0, 1], [1, np.inf]], np.float32), 0, None)

@@ -77,8 +77,7 @@ def test_what_is_no_finite_number_is_named_by_line_and_column(path: Path, text: 
 
 def test_a_file_that_is_not_utf8(path: Path) -> None:
     path.write_bytes(GOOD + b"caf\xe9,z,1\n")
-    assert "the text must be UTF-8" in fault(path)
-    assert "0xe9" in fault(path)
+    assert fault(path).startswith("table.csv:5: the text must be UTF-8, but this line has the byte 0xe9.")
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"t,n\n"])
