@@ -22,7 +22,8 @@ NUMBERS = frozenset(
 )
 """Fields that are amounts; the other numbers (industry, occupation, year) are codes."""
 
-NEVER_INPUTS = frozenset({"education", "marital_stat", "income_50k"})
+LABELS = {"income": "income_50k", "marital": "marital_stat", "education": "education", "age": "age"}
+"""Task → the field that its labels are made of."""
 
 BACHELOR = (
     "Bachelors degree(BA AB BS)",

@@ -14,9 +14,15 @@ from mtlsearch.config.data import DataConfig
 from mtlsearch.config.encoding import Encoding
 from mtlsearch.data.arrow import SplitFiles
 from mtlsearch.data.checks import check_finite, check_rows
-from mtlsearch.data.columns import SPLITS, Columns, Part, SplitName, StepPart
-from mtlsearch.data.encoders import encode_categorical, encode_numeric
-from mtlsearch.data.fitting import CategoricalFit, NumericFit
+from mtlsearch.data.columns import SPLITS, Columns, SplitName, StepPart
+from mtlsearch.data.encoders import (
+    BinEncoder,
+    CategoricalEncoder,
+    NumericEncoder,
+    encode_categorical,
+    encode_numeric,
+)
+from mtlsearch.data.fitting import BinFit, CategoricalFit, NumericFit
 from mtlsearch.data.identity import write_whole
 from mtlsearch.data.labels import Labels, check_labels, no_labels
 from mtlsearch.data.parts import PlacedPart, labels_of, placed_parts, take_rows
@@ -54,27 +60,31 @@ def fit_schema(columns: Columns, source: str, digest: str, file: Path | None) ->
     Raises:
         ConfigError: a value is infinite, or a task has nothing to learn.
     """
-    fits, labels = _Fits(columns.encodings), no_labels(columns.tasks)
+    fits, step_fits, labels = _Fits(columns.encodings), _Fits(columns.encodings), no_labels(columns.tasks)
     num_steps = dict.fromkeys(SPLITS, 0)
+    weighted: tuple[str, ...] = ()
     for placed in placed_parts(columns, "reading"):
         _check_part(placed, file)
+        weighted = tuple(placed.part.weights)
         for name in SPLITS:
             chosen = take_rows(placed.part, placed.rows[name])
             num_steps[name] += int(chosen.steps.length_N.sum()) if chosen.steps is not None else 0
             for fit in labels[name]:
                 fit.add(labels_of(chosen, fit.task))
             if name == "train":
-                fits.add(chosen)
+                fits.add(chosen.numeric, chosen.categorical)
+                if chosen.steps is not None:
+                    step_fits.add(chosen.steps.numeric, chosen.steps.categorical)
     check_labels(labels, file)
     return DataSchema(
         source=source,
         data_digest=digest,
         tasks=columns.tasks,
-        numeric=tuple(fit.encoder() for fit in fits.numeric.values()),
-        categorical=tuple(fit.encoder() for fit in fits.categorical.values()),
-        step_numeric=tuple(fit.encoder() for fit in fits.step_numeric.values()),
-        step_categorical=tuple(fit.encoder() for fit in fits.step_categorical.values()),
-        weighted=fits.weighted,
+        numeric=fits.numeric,
+        categorical=fits.categorical,
+        step_numeric=step_fits.numeric,
+        step_categorical=step_fits.categorical,
+        weighted=weighted,
         label_mean=tuple(fit.scale[0] for fit in labels["train"]),
         label_std=tuple(fit.scale[1] for fit in labels["train"]),
         splits=tuple(_counts(name, len(columns.rows[name]), num_steps[name], labels) for name in SPLITS),
@@ -89,7 +99,7 @@ def encode_part(placed: PlacedPart, schema: DataSchema, name: SplitName) -> Spli
     split = Split(
         name=name,
         numeric_NF=encode_numeric(schema.numeric, chosen.numeric, num_rows),
-        categorical_NC=encode_categorical(schema.categorical, chosen.categorical, num_rows),
+        categorical_NC=encode_categorical(schema.categorical, chosen.categorical, chosen.numeric, num_rows),
         labels_NL=_matrix([chosen.labels[task.name] for task in schema.row_tasks], num_rows),
         weights_NW=_matrix([chosen.weights[task] for task in schema.weighted], num_rows),
         row_N=rows_N + placed.first_row,
@@ -98,35 +108,35 @@ def encode_part(placed: PlacedPart, schema: DataSchema, name: SplitName) -> Spli
 
 
 class _Fits:
-    """The encoders of all columns, as they are learnt."""
+    """The encoders of all columns, of rows or of steps, as they are learnt."""
 
     def __init__(self, encodings: Mapping[str, Encoding]) -> None:
         self._encodings = encodings
-        self.numeric: dict[str, NumericFit] = {}
-        self.categorical: dict[str, CategoricalFit] = {}
-        self.step_numeric: dict[str, NumericFit] = {}
-        self.step_categorical: dict[str, CategoricalFit] = {}
-        self.weighted: tuple[str, ...] = ()
+        self._numeric: dict[str, NumericFit] = {}
+        self._categorical: dict[str, CategoricalFit] = {}
+        self._bins: dict[str, BinFit] = {}
 
-    def add(self, train: Part) -> None:
-        self.weighted = tuple(train.weights)
-        self._add(train.numeric, self.numeric, train.categorical, self.categorical)
-        if train.steps is not None:
-            self._add(train.steps.numeric, self.step_numeric, train.steps.categorical, self.step_categorical)
-
-    def _add(
-        self,
-        numeric: Mapping[str, Floats],
-        numeric_fits: dict[str, NumericFit],
-        categorical: Mapping[str, Any],
-        categorical_fits: dict[str, CategoricalFit],
-    ) -> None:
+    def add(self, numeric: Mapping[str, Floats], categorical: Mapping[str, Any]) -> None:
         for name, column in numeric.items():
-            if name not in numeric_fits:
-                numeric_fits[name] = NumericFit(name, self._encodings.get(name, Encoding()))
-            numeric_fits[name].add(column)
+            encoding = self._encodings.get(name, Encoding())
+            if name not in self._numeric:
+                self._numeric[name] = NumericFit(name, encoding)
+                if encoding.bins is not None:
+                    self._bins[name] = BinFit(name, encoding.bins)
+            self._numeric[name].add(column)
+            if name in self._bins:
+                self._bins[name].add(column)
         for name, column in categorical.items():
-            categorical_fits.setdefault(name, CategoricalFit(name)).add(column)
+            self._categorical.setdefault(name, CategoricalFit(name)).add(column)
+
+    @property
+    def numeric(self) -> tuple[NumericEncoder, ...]:
+        return tuple(fit.encoder() for fit in self._numeric.values())
+
+    @property
+    def categorical(self) -> tuple[CategoricalEncoder | BinEncoder, ...]:
+        texts = tuple(fit.encoder() for fit in self._categorical.values())
+        return texts + tuple(fit.encoder() for fit in self._bins.values())
 
 
 def _check_part(placed: PlacedPart, file: Path | None) -> None:
@@ -145,7 +155,7 @@ def _encode_steps(steps: StepPart, schema: DataSchema) -> StepArrays:
     return StepArrays(
         offset_N=np.concatenate([np.zeros(1, np.int64), np.cumsum(steps.length_N)]),
         numeric_MS=encode_numeric(schema.step_numeric, steps.numeric, num_steps),
-        categorical_MD=encode_categorical(schema.step_categorical, steps.categorical, num_steps),
+        categorical_MD=encode_categorical(schema.step_categorical, steps.categorical, steps.numeric, num_steps),
         labels_MJ=_matrix([steps.labels[task.name] for task in schema.step_tasks], num_steps),
     )
 

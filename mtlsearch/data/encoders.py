@@ -92,6 +92,32 @@ class CategoricalEncoder(Config):
         return np.where(np.asarray(column.is_null()), np.int32(MISSING), indices)
 
 
+class BinEncoder(Config):
+    """Number → index of its bin; 1 for missing. Index 0 stays unused, as no number is unseen."""
+
+    column: str
+    """Whose numbers these are."""
+    cuts: tuple[float, ...]
+    """Ascending. A number equal to a cut lies below it."""
+
+    @property
+    def name(self) -> str:
+        """Of the categorical column."""
+        return f"{self.column} bins"
+
+    @property
+    def cardinality(self) -> int:
+        """Number of indices: rows of an embedding table."""
+        return len(self.cuts) + 1 + FIRST
+
+    def encode(self, column_N: Floats) -> Indices:
+        """float32 [N] with NaN → int32 [N]."""
+        import numpy as np
+
+        indices: Indices = (np.searchsorted(np.asarray(self.cuts), column_N) + FIRST).astype(np.int32)
+        return np.where(np.isnan(column_N), np.int32(MISSING), indices)
+
+
 def encode_numeric(encoders: Sequence[NumericEncoder], columns: Mapping[str, Floats], num_rows: int) -> Floats:
     """Named raw columns → numeric_NF."""
     import numpy as np
@@ -106,14 +132,20 @@ def encode_numeric(encoders: Sequence[NumericEncoder], columns: Mapping[str, Flo
 
 
 def encode_categorical(
-    encoders: Sequence[CategoricalEncoder], columns: Mapping[str, Strings], num_rows: int
+    encoders: Sequence[CategoricalEncoder | BinEncoder],
+    columns: Mapping[str, Strings],
+    numeric: Mapping[str, Floats],
+    num_rows: int,
 ) -> Indices:
-    """Named raw columns → categorical_NC."""
+    """Named raw columns, texts and numbers, → categorical_NC."""
     import numpy as np
 
     encoded_NC = np.empty((num_rows, len(encoders)), np.int32)
     for index, encoder in enumerate(encoders):
-        encoded_NC[:, index] = encoder.encode(columns[encoder.name])
+        if isinstance(encoder, BinEncoder):
+            encoded_NC[:, index] = encoder.encode(numeric[encoder.column])
+        else:
+            encoded_NC[:, index] = encoder.encode(columns[encoder.name])
     return encoded_NC
 
 

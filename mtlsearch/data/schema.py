@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mtlsearch.config.base import Config
 from mtlsearch.config.task import Task
 from mtlsearch.data.columns import SplitName
-from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder
+from mtlsearch.data.encoders import BinEncoder, CategoricalEncoder, NumericEncoder
 
 
 class SplitCounts(Config):
@@ -31,10 +31,10 @@ class DataSchema(Config):
     """Names the source's files (by content), its options and the versions of the code that read them."""
     tasks: tuple[Task, ...]
     numeric: tuple[NumericEncoder, ...]
-    categorical: tuple[CategoricalEncoder, ...]
+    categorical: tuple[CategoricalEncoder | BinEncoder, ...]
     step_numeric: tuple[NumericEncoder, ...] = ()
     """Of the columns that have a value a step."""
-    step_categorical: tuple[CategoricalEncoder, ...] = ()
+    step_categorical: tuple[CategoricalEncoder | BinEncoder, ...] = ()
     weighted: tuple[str, ...] = ()
     """Tasks whose rows have weights."""
     label_mean: tuple[float, ...]

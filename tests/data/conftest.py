@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,15 @@ def write_census(tmp_path: Path) -> WriteCensus:
         return CensusConfig(path=str(folder), **options)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data: $MTLSEARCH_SHARED/data, or shared/data beside the repository."""
+    shared = Path(os.environ.get("MTLSEARCH_SHARED") or Path(__file__).parents[3] / "shared") / "data"
+    if not shared.is_dir():
+        pytest.skip(f"real data is not in {shared}; MTLSEARCH_SHARED says where it is")
+    return shared
 
 
 @pytest.fixture

@@ -9,19 +9,22 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mtlsearch.config import CensusConfig
-from mtlsearch.data import Store, open_store, tasks_of
-from mtlsearch.data.census import Census
-from mtlsearch.data.census_fields import FIELDS
-from mtlsearch.data.columns import Columns
+from mtlsearch.data import Store, open_store
+from mtlsearch.data.census import TASKS, Census
+from mtlsearch.data.census_fields import FIELDS, NUMBERS
+from mtlsearch.data.columns import Columns, Part
 from mtlsearch.errors import ConfigError
 
 WriteCensus = Callable[..., CensusConfig]
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "census"
-
 
 def read(config: CensusConfig) -> Columns:
-    return Census(config).read(tasks_of(config))
+    return Census(config).read([task for name in config.tasks for task in TASKS if task.name == name])
+
+
+def part(config: CensusConfig) -> Part:
+    (only,) = read(config).parts()
+    return only
 
 
 def line(**changed: object) -> str:
@@ -36,7 +39,7 @@ def test_labels(write_census: WriteCensus) -> None:
         line(marital_stat="Divorced", education="Associates degree-occup /vocational", age=90),
     ]
     tasks = ("age", "education", "income", "marital")
-    labels = read(write_census(people, tasks=tasks)).labels
+    labels = part(write_census(people, tasks=tasks)).labels
     assert tuple(labels) == tasks
     assert {name: label[:2].tolist() for name, label in labels.items()} == {
         "age": [33, 90],
@@ -44,24 +47,45 @@ def test_labels(write_census: WriteCensus) -> None:
         "income": [1, 0],
         "marital": [1, 0],
     }
-    college = read(write_census(people, tasks=tasks, degree="college")).labels
+    college = part(write_census(people, tasks=tasks, degree="college")).labels
     assert college["education"][:2].tolist() == [1, 1]
 
 
-def test_what_defines_a_label_or_a_weight_is_no_input(write_census: WriteCensus) -> None:
-    columns = read(write_census(tasks=("income",)))
-    inputs = {*columns.numeric, *columns.categorical}
-    assert inputs == set(FIELDS) - {"education", "marital_stat", "income_50k", "instance_weight"}
-    assert len(columns.numeric) == 7
+def inputs(config: CensusConfig) -> set[str]:
+    people = part(config)
+    return {*people.numeric, *people.categorical}
 
 
-def test_age_is_an_input_unless_it_is_a_task(write_census: WriteCensus) -> None:
-    assert "age" in read(write_census(tasks=("income", "marital"))).numeric
-    assert "age" not in read(write_census(tasks=("income", "age"))).numeric
+@pytest.mark.parametrize(
+    ("tasks", "fields"),
+    [
+        (("income",), {"income_50k"}),
+        (("income", "marital"), {"income_50k", "marital_stat"}),
+        (("education", "age"), {"education", "age"}),
+    ],
+)
+def test_inputs_are_all_fields_but_the_tasks_own_and_the_weight(
+    write_census: WriteCensus, tasks: tuple[str, ...], fields: set[str]
+) -> None:
+    assert inputs(write_census(tasks=tasks)) == set(FIELDS) - fields - {"instance_weight"}
+    assert inputs(write_census(tasks=tasks, degree="college")) == set(FIELDS) - fields - {"instance_weight"}
+
+
+def test_amounts_are_numbers_and_codes_are_categories(write_census: WriteCensus) -> None:
+    people = part(write_census())
+    assert set(people.numeric) == NUMBERS
+    assert {"det_ind_code", "own_or_self", "year"} <= set(people.categorical)
+
+
+def test_further_fields_can_be_dropped(write_census: WriteCensus) -> None:
+    household = ("det_hh_fam_stat", "det_hh_summ", "tax_filer_stat")
+    assert inputs(write_census()) - inputs(write_census(drop=household)) == set(household)
+    with pytest.raises(ConfigError, match=r"data.drop: census has no field 'educaton'; .* Did you mean 'education'\?"):
+        read(write_census(drop=("educaton",)))
 
 
 def test_na_and_question_marks_are_categories(write_census: WriteCensus) -> None:
-    people = read(write_census([line(mig_chg_msa="?"), line(hisp_origin="Mexican-American")])).categorical
+    people = part(write_census([line(mig_chg_msa="?"), line(hisp_origin="Mexican-American")])).categorical
     assert people["hisp_origin"].to_pylist()[:2] == ["NA", "Mexican-American"]
     assert people["mig_chg_msa"].to_pylist()[:2] == ["?", "0"]
 
@@ -130,18 +154,29 @@ def test_a_wrong_line_is_named(write_census: WriteCensus, wrong: str, found: str
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """UCI's own two files."""
-    if not REAL.is_dir():
-        pytest.skip(f"the two census files are not in {REAL}")
-    tasks = ("income", "marital", "education", "age")
-    return open_store(CensusConfig(path=str(REAL), tasks=tasks), tmp_path_factory.mktemp("real"))
+    config = CensusConfig(path=str(shared_data / "census"), tasks=tuple(task.name for task in TASKS))
+    return open_store(config, tmp_path_factory.mktemp("real"))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "one_hot", "published"),
+    [(("income", "marital"), 503, 499), (("income", "education", "marital"), 486, 482)],
+)
+def test_the_real_one_hot_inputs(shared_data: Path, tasks: tuple[str, ...], one_hot: int, published: int) -> None:
+    people = part(CensusConfig(path=str(shared_data / "census"), tasks=tasks))
+    width = {name: len(column.unique()) for name, column in people.categorical.items()}
+    assert len(people.numeric) + sum(width.values()) == one_hot
+    taken_for_numbers = sum(width[name] - 1 for name in ("own_or_self", "vet_benefits", "year"))
+    weight_as_input = 1
+    assert one_hot - taken_for_numbers + weight_as_input == published
 
 
 def test_the_real_counts(real: Store) -> None:
     counts = real.schema.splits
     assert [split.num_rows for split in counts] == [199_523, 49_881, 49_881]
-    positives = np.array([split.positives[:3] for split in counts], float)
+    positives = np.array([[task[0] for task in split.frequencies[:3]] for split in counts], float)
     assert_allclose(positives[0] / 199_523, [0.0621, 0.4335, 0.1477], atol=5e-5)
     assert_allclose(positives[1:].sum(axis=0) / 99_762, [0.0620, 0.4325, 0.1472], atol=5e-5)
     assert_allclose((real.schema.label_mean[3], real.schema.label_std[3]), (34.49, 22.31), atol=0.005)
@@ -161,10 +196,10 @@ def test_the_real_trap_is_one_unseen_category(real: Store) -> None:
 
 def test_gzip_makes_no_difference(write_census: WriteCensus) -> None:
     config = write_census()
-    before = read(config)
+    before = part(config)
     for path in Path(config.path).iterdir():
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    after = read(config)
+    after = part(config)
     assert before.categorical == after.categorical
     assert all(np.array_equal(before.numeric[name], after.numeric[name]) for name in before.numeric)

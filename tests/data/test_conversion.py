@@ -77,7 +77,7 @@ def build(folder: Path, cuts: Sequence[int] = (0, N)) -> tuple[DataSchema, dict[
         TASKS,
         ROWS,
         lambda: (hospital.part(start, stop) for start, stop in pairwise(cuts)),
-        encodings={"pulse": Encoding(kind="none")},
+        encodings={"pulse": Encoding(kind="none"), "bill": Encoding(bins=16)},
         notes=("made",),
     )
     schema = fit_schema(columns, "toy", "digest", None)
@@ -132,6 +132,13 @@ def test_every_label_and_step_arrives_where_it_belongs(tmp_path: Path) -> None:
             assert_array_equal(split.steps.labels_MJ[steps, 0], hospital.worse_M[source])
             assert_array_equal(split.steps.labels_MJ[steps, 1], hospital.left_M[source])
         assert split.steps.offset_N[-1] == schema.counts(name).num_steps
+
+
+def test_numbers_can_be_categories_too(tmp_path: Path) -> None:
+    schema, splits = build(tmp_path)
+    assert [(encoder.name, encoder.cardinality) for encoder in schema.categorical] == [("sex", 4), ("bill bins", 18)]
+    _, counts = np.unique(splits["train"].categorical_NC[:, 1], return_counts=True)
+    assert counts.tolist() == pytest.approx([500 / 16] * 16, abs=1.1)
 
 
 def test_labels_a_step_are_scaled_by_the_training_steps(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from mtlsearch.config import Encoding
-from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder, encode_categorical, encode_numeric
-from mtlsearch.data.fitting import CategoricalFit, Moments, NumericFit
+from mtlsearch.data.encoders import BinEncoder, CategoricalEncoder, NumericEncoder, encode_categorical, encode_numeric
+from mtlsearch.data.fitting import BinFit, CategoricalFit, Moments, NumericFit
 
 NAN = np.nan
 
@@ -90,7 +90,7 @@ def test_columns_stand_side_by_side_in_the_encoders_order() -> None:
     assert numeric_NF.dtype == np.float32
 
     dest = CategoricalEncoder(name="dest", vocabulary=("IAH",))
-    categorical_NC = encode_categorical((dest,), {"dest": pa.array(["IAH", "?"])}, num_rows=2)
+    categorical_NC = encode_categorical((dest,), {"dest": pa.array(["IAH", "?"])}, {}, num_rows=2)
     assert (categorical_NC.tolist(), categorical_NC.dtype) == ([[2], [0]], np.int32)
 
 
@@ -152,3 +152,32 @@ def test_an_indicator_can_be_declined() -> None:
     encoder = fit_numeric("dose", floats(1, NAN, 3), indicator=False)
     assert encoder.outputs == ("dose",)
     assert encoder.encode(floats(NAN)).tolist() == [[0]]
+
+
+def fit_bins(column: np.ndarray, num_bins: int) -> BinEncoder:
+    fit = BinFit("gains", num_bins)
+    fit.add(column)
+    return fit.encoder()
+
+
+def test_few_values_have_a_bin_each() -> None:
+    encoder = fit_bins(floats(1, 1, 2, 4, NAN), 8)
+    assert (encoder.name, encoder.cuts, encoder.cardinality) == ("gains bins", (1.5, 3.0), 5)
+    assert encoder.encode(floats(-9, 1, 2, 3.1, NAN)).tolist() == [2, 2, 3, 4, 1]
+
+
+def test_a_value_that_many_rows_share_has_a_bin_of_its_own() -> None:
+    column = np.concatenate([np.zeros(900), np.arange(1, 101)]).astype(np.float32)
+    encoder = fit_bins(column, 10)
+    assert set(encoder.encode(column[:900])) == {2}
+    _, counts = np.unique(encoder.encode(column[900:]), return_counts=True)
+    assert len(counts) == 9
+    assert counts.max() - counts.min() <= 2, "the others are cut at their quantiles"
+
+
+def test_bins_stand_behind_the_categories() -> None:
+    dest, gains = CategoricalEncoder(name="dest", vocabulary=("IAH",)), BinEncoder(column="gains", cuts=(0.5,))
+    encoded_NC = encode_categorical(
+        (dest, gains), {"dest": pa.array(["IAH", "IAH"])}, {"gains": floats(3, NAN)}, num_rows=2
+    )
+    assert encoded_NC.tolist() == [[2, 3], [2, 1]]

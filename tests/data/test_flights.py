@@ -9,15 +9,20 @@ from numpy.testing import assert_allclose
 
 from mtlsearch.config import FlightsConfig
 from mtlsearch.data import Store, open_store
-from mtlsearch.data.columns import Columns
+from mtlsearch.data.columns import Columns, Part
 from mtlsearch.data.flights import TASKS, Flights
 from mtlsearch.errors import ConfigError
 
 WriteFlights = Callable[..., FlightsConfig]
 
 
-def read(config: FlightsConfig) -> Columns:
+def read_columns(config: FlightsConfig) -> Columns:
     return Flights(config).read(TASKS)
+
+
+def read(config: FlightsConfig) -> Part:
+    (part,) = read_columns(config).parts()
+    return part
 
 
 def line(month: int = 1, day: int = 1, **changed: object) -> str:
@@ -58,7 +63,7 @@ def test_labels_and_what_is_missing(write_flights: WriteFlights) -> None:
 
 
 def test_months_are_the_splits(write_flights: WriteFlights) -> None:
-    rows = read(write_flights([line(month) for month in range(12, 0, -1)])).rows
+    rows = read_columns(write_flights([line(month) for month in range(12, 0, -1)])).rows
     assert {name: (12 - split).tolist() for name, split in rows.items()} == {
         "train": [8, 7, 6, 5, 4, 3, 2, 1],
         "validation": [10, 9],
@@ -66,7 +71,7 @@ def test_months_are_the_splits(write_flights: WriteFlights) -> None:
     }
 
 
-def test_inputs_do_not_change_with_what_happened(write_flights: WriteFlights) -> None:
+def test_inputs_do_not_change_with_what_happens_later(write_flights: WriteFlights) -> None:
     before = read(write_flights([line(), line()]))
     after = read(
         write_flights([line(), line(dep_time="NA", dep_delay=99, arr_time=1, arr_delay=99, air_time=1, tailnum="NA")])
@@ -106,6 +111,31 @@ def test_the_weather_of_the_hour_and_of_the_hours_before(write_flights: WriteFli
     expected |= {"wind_speed_3h": 30, "pressure_change_3h": -3, "temp": 39}
     assert_allclose([numeric[name][0] for name in expected], list(expected.values()), atol=1e-5)
     assert np.isnan(numeric["temp"][1]), "an airport without reports"
+
+
+def test_the_board_an_hour_before(write_flights: WriteFlights) -> None:
+    """At 11:00, for a flight at 12:00: what left between 8:00 and 11:00, whenever it was to leave."""
+    flights = [
+        line(sched_dep_time=1200, dep_delay=7),
+        line(sched_dep_time=800, dep_delay=10),  # left at 8:10
+        line(sched_dep_time=700, dep_delay=90),  # left at 8:30
+        line(sched_dep_time=1000, dep_delay=61),  # left at 11:01, which is too late
+        line(sched_dep_time=1050, dep_time="NA", dep_delay="NA"),  # never left
+        line(sched_dep_time=900, dep_delay=500, origin="JFK"),
+    ]
+    numeric = read(write_flights(flights)).numeric
+    assert numeric["recent_delay"][0] == 50
+    assert numeric["recent_missing"][0] == pytest.approx(0, abs=1e-6), "two were to leave after 8:00, and two left"
+    assert (numeric["recent_delay"][5], numeric["recent_missing"][5]) == (0, 0), "nothing else leaves from JFK"
+
+
+def test_no_flight_stands_on_a_board_of_its_own_hour(write_flights: WriteFlights) -> None:
+    """What a flight and those of the last hour before it did changes nothing for it."""
+    earlier = [line(sched_dep_time=time, dep_delay=delay) for time, delay in ((900, 5), (1000, 80), (1101, 3))]
+    for delay, time in ((-120, 600), (200, 600), ("NA", "NA")):
+        numeric = read(write_flights([*earlier, line(sched_dep_time=1200, dep_delay=delay, dep_time=time)])).numeric
+        assert numeric["recent_delay"][3] == 5
+        assert numeric["recent_missing"][3] == pytest.approx(1 / 2)
 
 
 def test_of_two_reports_for_one_hour_the_first_counts(write_flights: WriteFlights) -> None:
@@ -162,7 +192,7 @@ def test_the_real_counts(real: Store) -> None:
     assert [sum(of_split) for of_split in zip(*(split.missing for split in counts), strict=True)] == [
         *(0, 8255, 9430, 9430)
     ]
-    assert sum(split.positives[0] or 0 for split in counts) == 8255
+    assert sum(split.frequencies[0][0] for split in counts) == 8255
     assert [split.num_rows for split in counts] == [224_910, 56_463, 55_403]
 
 
