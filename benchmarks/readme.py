@@ -1,4 +1,4 @@
-"""Writes the benchmark's table into README.md, from benchmarks/results/search.json.
+"""Writes the benchmarks' tables into README.md, from benchmarks/results/*.json.
 
 python benchmarks/readme.py
 """
@@ -11,25 +11,31 @@ from typing import Any
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- benchmark -->\n", "<!-- /benchmark -->"
+RESULTS = HERE / "results"
+TABLES = ("search", "data", "quality")
+"""Each is RESULTS/NAME.json, and stands between <!-- NAME --> and <!-- /NAME -->."""
 
 
 def table(results: dict[str, Any]) -> str:
     """The targets of every part with what was found, and what the numbers were measured with."""
     targets = [target for record in results.values() for target in record["targets"]]
     lines = ["| What | Wanted | Found | Reached |", "|---|---|---|---|", *map(_row, targets)]
-    return "\n".join([*lines, "", *(f"- {line}" for line in _circumstances(results)), ""])
+    notes = [f"- {line}" for line in _circumstances(results)]
+    return "\n".join([*lines, *([""] if notes else []), *notes, ""])
 
 
-def updated(readme: str, results: dict[str, Any]) -> str:
-    """README's text with the table of these results."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table(results)}{END}{after}"
+def updated(readme: str) -> str:
+    """README's text with the tables of the results that are there."""
+    for name in TABLES:
+        results = RESULTS / f"{name}.json"
+        before, begin, rest = readme.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        readme = before + begin + table(json.loads(results.read_text())) + end + after
+    return readme
 
 
 def _row(target: dict[str, Any]) -> str:
-    found = "not reached" if target["found"] is None else f"{target['found']:.3g}"
+    found = "not reached" if target["found"] is None else f"{target['found']:.4g}"
     return f"| {target['name']} | {target['target']} | {found} | {'yes' if target['reached'] else 'no'} |"
 
 
@@ -67,4 +73,4 @@ def _seconds(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text(), json.loads((HERE / "results" / "search.json").read_text())))
+    README.write_text(updated(README.read_text()))
