@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +17,7 @@ from mtlsearch.errors import TrialFailed
 from mtlsearch.models import build_model
 from mtlsearch.orchestrate.plan import Plan
 from mtlsearch.train import TensorData, World
+from mtlsearch.train.batch import Batch
 from mtlsearch.train.losses import BatchLosses, LossTable
 from mtlsearch.train.optimizer import build_optimizer
 from mtlsearch.train.step import train_step
@@ -42,7 +46,7 @@ def probe_extremes(plan: Plan) -> list[Probe]:
         TrialFailed: a loss is not finite, or a configuration is too large for this machine.
     """
     torch.set_num_threads(plan.experiment.resources.cpus_per_worker)
-    data = TensorData.load(open_store(plan.experiment.data), torch.device("cpu"))
+    data = TensorData.load(open_store(plan.experiment.data), torch.device("cpu"), plan.experiment.resources.feed)
     smallest, largest = plan.extremes()
     probes = []
     for name, config in (("smallest", smallest), ("largest", largest)):
@@ -56,22 +60,30 @@ def probe_extremes(plan: Plan) -> list[Probe]:
 
 
 def _probe(name: str, config: TrialConfig, data: TensorData) -> Probe:
-    world, split = World(), data.splits["train"]
+    world = World()
     model = build_model(config.model, data.input_spec, data.widths, seed=0)
     optimizer = build_optimizer(config.optimizer, model.parameters())
     balancer = build_balancer(config.balancing, len(data.tasks), seed=0)
     table = LossTable(data.tasks, world.device)
-    seconds = 0.0
-    for step in range(STEPS):
-        rows = torch.arange(config.batch_size) + step * config.batch_size
-        batch = split.take(rows % split.num_rows)
+    steps, seconds, num_rows = 0, 0.0, 1
+    for batch in _batches(data, config.batch_size, world):
         start = time.perf_counter()
         losses = BatchLosses(
             model, batch, table, world, inner_fraction=balancer.inner_fraction, amp=config.amp == "bf16"
         )
         result = train_step(losses, balancer, optimizer, config.optimizer.clip_norm)
-        seconds = time.perf_counter() - start
+        seconds, num_rows, steps = time.perf_counter() - start, batch.num_rows, steps + 1
         if not torch.isfinite(result.balanced.loss_K).all():
-            raise TrialFailed(f"step {step + 1} of the {name} configuration gives a loss that is not finite")
-    epoch_seconds = seconds * split.num_rows / config.batch_size
+            raise TrialFailed(f"step {steps} of the {name} configuration gives a loss that is not finite")
+    epoch_seconds = seconds * data.num_rows("train") / num_rows
     return Probe(name, config, model.num_parameters, seconds, epoch_seconds)
+
+
+def _batches(data: TensorData, batch_size: int, world: World) -> Iterator[Batch]:
+    """The first STEPS batches, from as many epochs as that takes."""
+    generator, left = torch.Generator().manual_seed(0), STEPS
+    while left:
+        with closing(data.epoch(generator, batch_size, world)) as epoch:
+            for batch in itertools.islice(epoch, left):
+                left -= 1
+                yield batch

@@ -41,7 +41,8 @@ class Rank:
         else:
             self._world = World.join(rank, resources.workers_per_trial, address, device, resources.timeout)
         self._folder = ExperimentFolder(experiment)
-        self._data = TensorData.load(open_store(data), device)
+        gpu_share = min(1.0, resources.gpus_per_worker)
+        self._data = TensorData.load(open_store(data), device, resources.feed, gpu_share=gpu_share)
         self._epochs: Generator[EpochMetrics | None, None, None] | None = None
 
     def begin(self, order: TrialOrder) -> None:

@@ -69,12 +69,16 @@ class World:
         pieces = torch.split(reduced, [tensor.numel() for tensor in tensors])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
 
-    def gather_rows(self, rows: Tensor, num_rows: int) -> Tensor:
-        """The whole [num_rows, …] tensor on every rank, of which this rank has the rows rank, rank + size, …"""
+    def gather(self, rows: Tensor) -> Tensor | None:
+        """On rank 0 all ranks' [rows, …] one behind the other; None on the others. Ranks may have different counts."""
         if self.size == 1:
             return rows
-        most = -(-num_rows // self.size)
-        padded = torch.nn.functional.pad(rows, (0, 0, 0, most - len(rows)))
-        everyone = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(everyone, padded.contiguous())
-        return torch.stack(everyone, dim=1).flatten(0, 1)[:num_rows]
+        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        most = max(int(count) for count in counts)
+        padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])  # a collective has one shape
+        everyone = [torch.empty_like(padded) for _ in range(self.size)] if self.is_main else None
+        dist.gather(padded, everyone)
+        if everyone is None:
+            return None
+        return torch.cat([each[: int(count)] for each, count in zip(everyone, counts, strict=True)])

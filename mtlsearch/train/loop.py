@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 
 import torch
 
@@ -80,29 +80,29 @@ class _Trial:
             learning_rate=lr,
             grad_norm=float(grad_norm),
             seconds=time.perf_counter() - start,
-            samples_per_second=self._data.splits["train"].num_rows / (trained - start),
+            samples_per_second=self._data.num_rows("train") / (trained - start),
         )
         self._keep(metrics)
         return metrics
 
     def _steps(self, epoch: int, lr: float) -> EpochMeans:
-        split, config, means = self._data.splits["train"], self._order.config, EpochMeans()
+        config, means = self._order.config, EpochMeans()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         torch.manual_seed(derive_seed(self._order.seed, "dropout", epoch, self._world.rank))
         generator = torch.Generator().manual_seed(derive_seed(self._order.seed, "order", epoch))
-        order_N = torch.randperm(split.num_rows, generator=generator).to(self._world.device)
         self._model.train()
-        for batch in split.batches(order_N, config.batch_size, self._world):
-            losses = BatchLosses(
-                self._wrapped,
-                batch,
-                self._table,
-                self._world,
-                inner_fraction=self._balancer.inner_fraction,
-                amp=config.amp == "bf16",
-            )
-            means.add(train_step(losses, self._balancer, self._optimizer, config.optimizer.clip_norm))
+        with closing(self._data.epoch(generator, config.batch_size, self._world)) as batches:
+            for batch in batches:
+                losses = BatchLosses(
+                    self._wrapped,
+                    batch,
+                    self._table,
+                    self._world,
+                    inner_fraction=self._balancer.inner_fraction,
+                    amp=config.amp == "bf16",
+                )
+                means.add(train_step(losses, self._balancer, self._optimizer, config.optimizer.clip_norm))
         return means
 
     def _check(self, loss_K: torch.Tensor, epoch: int) -> None:

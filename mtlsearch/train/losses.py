@@ -1,13 +1,16 @@
-"""Task losses of a batch: masked, and scaled so that the mean over ranks is the loss of the whole batch.
+"""Task losses of a batch: masked, weighted, and scaled so that the mean over ranks is the loss of the whole batch.
 
-Binary tasks: cross-entropy with logits. Regression: squared error of the standardised label.
+Binary and multilabel: cross-entropy with logits. Multiclass: cross-entropy of its slice of the outputs.
+Regression: squared error of the standardised label.
 
-Axes: B batch, K tasks, O outputs (one a task).
+Axes: P predictions, B rows (sequences) of the batch, K tasks, L label columns, O outputs, C classes, G tasks that
+have C classes each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
 import torch
@@ -16,28 +19,84 @@ from torch.nn import functional as F
 
 from mtlsearch.balancing import Part
 from mtlsearch.config import Task
+from mtlsearch.train.batch import Batch
 from mtlsearch.train.distributed import World
-from mtlsearch.train.tensors import Batch
 
 
 class LossTable:
-    """The element-wise loss of every task; tasks of one kind are computed together."""
+    """The element-wise loss of every label; labels of one kind are computed together."""
 
     def __init__(self, tasks: Sequence[Task], device: torch.device) -> None:
-        self.is_binary_K = torch.tensor([task.kind == "binary" for task in tasks], device=device)
+        self.num_tasks = len(tasks)
+        owner_L = [index for index, task in enumerate(tasks) for _ in range(task.num_labels)]
+        one_each = len(owner_L) == self.num_tasks
+        self._owner_LK = None if one_each else F.one_hot(torch.tensor(owner_L), self.num_tasks).float().to(device)
         self._kinds = {task.kind for task in tasks}
+        self._has_classes = "multiclass" in self._kinds
+        plain = [task for task in tasks if task.kind != "multiclass"]
+        self._is_logit_L = torch.tensor([t.kind != "regression" for t in plain for _ in range(t.num_labels)]).to(device)
+        self._columns = _Columns(tasks, device)
 
-    def __call__(self, outputs_BO: Tensor, labels_BK: Tensor) -> Tensor:
-        """loss_BK of each row and task, missing labels included (their label is 0)."""
-        if self._kinds == {"binary"}:
-            return F.binary_cross_entropy_with_logits(outputs_BO, labels_BK, reduction="none")
-        if self._kinds == {"regression"}:
-            return (outputs_BO - labels_BK).square()
-        return torch.where(
-            self.is_binary_K,
-            F.binary_cross_entropy_with_logits(outputs_BO, labels_BK, reduction="none"),
-            (outputs_BO - labels_BK).square(),
-        )
+    def __call__(self, outputs_PO: Tensor, labels_PL: Tensor) -> Tensor:
+        """loss_PL.
+
+        Args:
+            labels_PL: as a batch has them, but some finite number that the kind allows, such as 0, where one is
+                missing. Its loss means nothing: the caller leaves it out.
+        """
+        if not self._has_classes:
+            return self._plain(outputs_PO, labels_PL)
+        columns = self._columns
+        losses = [self._plain(outputs_PO[:, columns.plain_outputs], labels_PL[:, columns.plain_labels])]
+        for outputs_GC, labels_G in columns.classes:
+            log_odds_PGC = outputs_PO[:, outputs_GC].log_softmax(2)
+            index_PG1 = labels_PL[:, labels_G].long().unsqueeze(2)
+            losses.append(-log_odds_PGC.gather(2, index_PG1).squeeze(2))
+        return torch.cat(losses, dim=1)[:, columns.back_L]
+
+    def by_task(self, sum_L: Tensor) -> Tensor:
+        """Sums of label columns to sums of tasks."""
+        return sum_L if self._owner_LK is None else sum_L @ self._owner_LK
+
+    def _plain(self, outputs_PL: Tensor, labels_PL: Tensor) -> Tensor:
+        """Of labels with one output each."""
+        if "regression" not in self._kinds:
+            return F.binary_cross_entropy_with_logits(outputs_PL, labels_PL, reduction="none")
+        squared_PL = (outputs_PL - labels_PL).square()
+        if self._kinds <= {"regression", "multiclass"}:
+            return squared_PL
+        entropy_PL = F.binary_cross_entropy_with_logits(outputs_PL, labels_PL, reduction="none")
+        return torch.where(self._is_logit_L, entropy_PL, squared_PL)
+
+
+class _Columns:
+    """Where each kind's outputs and labels are."""
+
+    def __init__(self, tasks: Sequence[Task], device: torch.device) -> None:
+        plain_outputs: list[int] = []
+        plain_labels: list[int] = []
+        classes: dict[int, list[tuple[int, int]]] = {}
+        output = label = 0
+        for task in tasks:
+            if task.kind == "multiclass":
+                classes.setdefault(task.num_outputs, []).append((output, label))
+            else:
+                plain_outputs += range(output, output + task.num_outputs)
+                plain_labels += range(label, label + task.num_labels)
+            output, label = output + task.num_outputs, label + task.num_labels
+        self.plain_outputs = torch.tensor(plain_outputs, dtype=torch.int64, device=device)
+        self.plain_labels = torch.tensor(plain_labels, dtype=torch.int64, device=device)
+        self.classes = [
+            (
+                torch.tensor([list(range(first, first + count)) for first, _ in places], device=device),
+                torch.tensor([place for _, place in places], device=device),
+            )
+            for count, places in classes.items()
+        ]
+        """Of tasks with equally many classes: outputs [G, C] and labels [G]."""
+        order = torch.tensor(plain_labels + [place for places in classes.values() for _, place in places])
+        self.back_L = order.argsort().to(device)
+        """Undoes the order in which the kinds are computed."""
 
 
 class BatchLosses:
@@ -45,7 +104,8 @@ class BatchLosses:
 
     Args:
         model: the model as DDP wraps it, or the bare one on one rank.
-        inner_fraction: share of the whole batch's rows, over all ranks, that is its `inner` part.
+        inner_fraction: share of the whole batch's rows, over all ranks, that is its `inner` part. A row is on one
+            side with all its predictions.
         amp: whether the forward pass runs under bfloat16 autocast.
     """
 
@@ -61,11 +121,13 @@ class BatchLosses:
     ) -> None:
         self._model, self._batch, self._table, self._world, self._amp = model, batch, table, world, amp
         self._bare: nn.Module = getattr(model, "module", model)
-        self._present_BK: dict[Part, Tensor] = dict.fromkeys(("all", "inner", "outer"), batch.present_BK)
+        self._labels_PL = batch.labels_PL.nan_to_num()
+        weight_PL = counting(batch)
+        self._weight_PL: dict[Part, Tensor] = dict.fromkeys(("all", "inner", "outer"), weight_PL)
         if inner_fraction is not None:
-            inner_B1 = self._inner_rows(inner_fraction)
-            self._present_BK |= {"inner": batch.present_BK * inner_B1, "outer": batch.present_BK * ~inner_B1}
-        self._count_K: dict[Part, Tensor] = {}
+            inner_P1 = self._inner(inner_fraction)
+            self._weight_PL |= {"inner": weight_PL * inner_P1, "outer": weight_PL * ~inner_P1}
+        self._total_K: dict[Part, Tensor] = {}
 
     @cached_property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -75,37 +137,56 @@ class BatchLosses:
     @property
     def num_tasks(self) -> int:
         """K."""
-        return self._batch.labels_BK.shape[1]
+        return self._table.num_tasks
 
     def __call__(self) -> Tensor:
         """loss_K through the wrapped model."""
         with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._amp):
-            outputs_BO = self._model(self._batch.inputs)
-        return self._reduce(outputs_BO, "all")
+            outputs_PO = self._model(self._batch.inputs)
+        return self._reduce(outputs_PO, "all")
 
     def at(self, parameters: Mapping[str, Tensor], part: Part = "all") -> Tensor:
-        """loss_K of this rank at other parameters."""
-        with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._amp):
-            outputs_BO = torch.func.functional_call(self._bare, dict(parameters), (self._batch.inputs,))
-        return self._reduce(outputs_BO, part)
+        """loss_K of this rank at other parameters; its gradient has a gradient."""
+        # cuDNN's recurrent networks have no second gradient; torch's own kernels, which are slower, have one.
+        with torch.autocast(self._world.device.type, torch.bfloat16, enabled=self._amp), _without_cudnn(self._world):
+            outputs_PO = torch.func.functional_call(self._bare, dict(parameters), (self._batch.inputs,))
+        return self._reduce(outputs_PO, part)
 
     def mean_over_ranks(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Each tensor's mean over the ranks."""
         return self._world.mean(tensors)
 
-    def _reduce(self, outputs_BO: Tensor, part: Part) -> Tensor:
-        loss_BK = self._table(outputs_BO.float(), self._batch.labels_BK)
-        return (loss_BK * self._present_BK[part]).sum(0) / self._labels(part)
+    def _reduce(self, outputs_PO: Tensor, part: Part) -> Tensor:
+        """Σ w·l of this rank over Σ w of all, per rank."""
+        loss_PL = self._table(outputs_PO.float(), self._labels_PL)
+        return self._table.by_task((loss_PL * self._weight_PL[part]).sum(0)) / self._total(part)
 
-    def _labels(self, part: Part) -> Tensor:
-        """Labels of each task in the part, over all ranks, per rank; 1 where there are none."""
-        if part not in self._count_K:
-            count_K = self._world.sum(self._present_BK[part].sum(0)) / self._world.size
-            self._count_K[part] = torch.where(count_K > 0, count_K, torch.ones_like(count_K))
-        return self._count_K[part]
+    def _total(self, part: Part) -> Tensor:
+        """Weight of each task's labels in the part, over all ranks, per rank; 1 where there are none."""
+        if part not in self._total_K:
+            weight_K = self._table.by_task(self._weight_PL[part].sum(0))
+            total_K = self._world.sum(weight_K) / self._world.size
+            self._total_K[part] = torch.where(total_K > 0, total_K, torch.ones_like(total_K))
+        return self._total_K[part]
 
-    def _inner_rows(self, fraction: float) -> Tensor:
-        """Which of this rank's rows lie in the first `fraction` of the whole batch, as a column."""
-        local = torch.arange(len(self._batch.labels_BK), device=self._world.device)
-        total = self._world.sum(torch.tensor(float(len(local)), device=self._world.device))
-        return (local * self._world.size + self._world.rank < (fraction * total).floor())[:, None]
+    def _inner(self, fraction: float) -> Tensor:
+        """Which of this rank's predictions are of the first `fraction` of the whole batch's rows, as a column."""
+        local_B = torch.arange(self._batch.num_rows, device=self._world.device)
+        total = self._world.sum(torch.tensor(float(len(local_B)), device=self._world.device))
+        inner_B = local_B * self._world.size + self._world.rank < (fraction * total).floor()
+        return (inner_B if self._batch.row_P is None else inner_B[self._batch.row_P])[:, None]
+
+
+def _without_cudnn(world: World) -> AbstractContextManager[object]:
+    if world.device.type != "cuda":
+        return nullcontext()
+    context: AbstractContextManager[object] = torch.backends.cudnn.flags(enabled=False)
+    return context
+
+
+def counting(batch: Batch) -> Tensor:
+    """weight_PL: how much each label counts; 0 where it is missing."""
+    present_PL = ~batch.labels_PL.isnan()
+    if batch.weight_PL is None:
+        return present_PL.float()
+    return torch.where(present_PL, batch.weight_PL, torch.zeros_like(batch.weight_PL))

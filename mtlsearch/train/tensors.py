@@ -1,117 +1,114 @@
-"""A store's splits as tensors on a device, and batches as index selections of them.
-
-Axes: N rows, B batch, F numeric columns, C categorical columns, K tasks.
-"""
+"""A store as batches on a device: a trial's view of its data, whatever size that has."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from mtlsearch.config import Task
 from mtlsearch.data import DataSchema, Split, Store
-from mtlsearch.data.columns import SplitName
-from mtlsearch.models import Inputs, InputSpec
+from mtlsearch.data.columns import SPLITS, SplitName
+from mtlsearch.data.extents import split_extents
+from mtlsearch.data.feed import WINDOW_BYTES
+from mtlsearch.models import InputSpec
+from mtlsearch.train.batch import Batch
+from mtlsearch.train.block import block_of
 from mtlsearch.train.distributed import World
+from mtlsearch.train.feed import Feed, MemoryFeed, Wanted, choose
+from mtlsearch.train.stream import StreamFeed
+from mtlsearch.train.take import take
+from mtlsearch.train.targets import Targets
 
-Floats = NDArray[np.float32]
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some rows. Labels are scaled; where `present_BK` is 0 the label is missing and `labels_BK` is 0."""
-
-    inputs: Inputs
-    labels_BK: Tensor
-    present_BK: Tensor
-
-
-@dataclass(frozen=True)
-class TensorSplit:
-    """One split on a device. On a CPU the inputs are the store's own memory-mapped pages."""
-
-    inputs: Inputs
-    labels_NK: Tensor
-    present_NK: Tensor
-
-    @property
-    def num_rows(self) -> int:
-        """N."""
-        return len(self.labels_NK)
-
-    def take(self, rows_B: Tensor) -> Batch:
-        """The rows with these indices."""
-        inputs = Inputs(self.inputs.numeric_BF[rows_B], self.inputs.categorical_BC[rows_B])
-        return Batch(inputs, self.labels_NK[rows_B], self.present_NK[rows_B])
-
-    def batches(self, order_N: Tensor, size: int, world: World) -> Iterator[Batch]:
-        """This rank's part of each batch of `size` rows over all ranks: every `world.size`-th row of it.
-
-        A last batch with fewer rows than ranks is left out: a rank without rows would have no part in it.
-        """
-        for start in range(0, len(order_N), size):
-            rows = order_N[start : start + size]
-            if len(rows) >= world.size:
-                yield self.take(rows[world.rank :: world.size])
+Batches = Generator[Batch, None, None]
 
 
 @dataclass(frozen=True)
 class TensorData:
-    """A data set for one trial: its tasks' labels, scaled, and the numbers that undo the scaling."""
+    """A data set for one trial: its rows, wherever they are, and its tasks' labels, scaled as batches are made."""
 
     schema: DataSchema
-    tasks: tuple[Task, ...]
-    mean_K: Tensor
-    std_K: Tensor
-    splits: Mapping[SplitName, TensorSplit]
+    feed: Feed
+    targets: Targets
 
     @classmethod
-    def load(cls, store: Store, device: torch.device) -> TensorData:
-        """The store's splits on the device, with the labels of all its tasks."""
-        schema = store.schema
-        mean_K = np.array(schema.label_mean, np.float32)
-        std_K = np.array(schema.label_std, np.float32)
-        splits = {name: _on_device(store.split(name), mean_K, std_K, device) for name in SPLITS}
-        return cls(schema, schema.tasks, torch.from_numpy(mean_K), torch.from_numpy(std_K), splits)
+    def load(
+        cls,
+        store: Store,
+        device: torch.device,
+        feed: Wanted = "auto",
+        *,
+        gpu_share: float = 1.0,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> TensorData:
+        """The store with the labels of all its tasks.
+
+        Args:
+            feed: `resources.feed`; `auto` is in memory where that fits.
+            gpu_share: how much of a GPU is this process's; half of that may be data.
+            window_bytes: rows that are shuffled at a time when they are streamed.
+        Raises:
+            ConfigError: a file of the store is missing or cut off.
+        """
+        choice = choose(store, device, feed, gpu_share)
+        if choice.kind == "memory":
+            splits = {name: store.split(name) for name in SPLITS}
+            return cls.of(store.schema, splits, device, choice.sentence)
+        files = {name: split_extents(store.folder, name) for name in SPLITS}
+        stream = StreamFeed(files, choice.sentence, window_bytes)
+        return cls(store.schema, stream, Targets.of(store.schema, store.schema.tasks, device))
+
+    @classmethod
+    def of(
+        cls, schema: DataSchema, splits: Mapping[SplitName, Split], device: torch.device, description: str = "in memory"
+    ) -> TensorData:
+        """Whole splits, on a CPU without a copy."""
+        blocks = {name: block_of(split).to(device) for name, split in splits.items()}
+        return cls(schema, MemoryFeed(blocks, description), Targets.of(schema, schema.tasks, device))
 
     def only(self, names: Sequence[str]) -> TensorData:
-        """The same rows with the labels of these tasks; the inputs are not copied."""
-        if tuple(names) == tuple(task.name for task in self.tasks):
-            return self
-        columns = [index for index, task in enumerate(self.tasks) if task.name in names]
-        splits = {
-            name: TensorSplit(split.inputs, split.labels_NK[:, columns], split.present_NK[:, columns])
-            for name, split in self.splits.items()
-        }
-        chosen = tuple(self.tasks[column] for column in columns)
-        return TensorData(self.schema, chosen, self.mean_K[columns], self.std_K[columns], splits)
+        """The same rows with the labels of these tasks; nothing is copied."""
+        chosen = [task for task in self.tasks if task.name in names]
+        return replace(self, targets=Targets.of(self.schema, chosen, self.targets.device))
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The chosen ones, in the schema's order."""
+        return self.targets.tasks
 
     @property
     def input_spec(self) -> InputSpec:
         """What a model of this data reads."""
-        return InputSpec(self.schema.num_numeric, self.schema.cardinalities)
+        schema = self.schema
+        return InputSpec(schema.num_numeric, schema.cardinalities, schema.num_step_numeric, schema.step_cardinalities)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Outputs of each task."""
         return tuple(task.num_outputs for task in self.tasks)
 
+    @property
+    def description(self) -> str:
+        """How the rows are held: `in memory, 48 MB mapped`."""
+        return self.feed.description
 
-def _on_device(split: Split, mean_K: Floats, std_K: Floats, device: torch.device) -> TensorSplit:
-    present_NK = ~np.isnan(split.labels_NK)
-    scaled_NK = np.where(present_NK, (split.labels_NK - mean_K) / std_K, np.float32(0))
-    with warnings.catch_warnings():  # the pages are read-only, and nothing here writes to an input
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        numeric, categorical = torch.from_numpy(split.numeric_NF), torch.from_numpy(split.categorical_NC)
-    return TensorSplit(
-        Inputs(numeric.to(device), categorical.to(device)),
-        torch.from_numpy(scaled_NK).to(device),
-        torch.from_numpy(present_NK.astype(np.float32)).to(device),
-    )
+    def num_rows(self, split: SplitName) -> int:
+        """Rows, or sequences."""
+        return self.feed.num_rows(split)
+
+    def epoch(self, generator: torch.Generator, batch_size: int, world: World) -> Batches:
+        """This rank's part of an epoch's batches; close the iterator when you leave it before its end.
+
+        Every rank has as many batches as any other, and nothing but the generator's state decides their rows.
+
+        Args:
+            batch_size: rows, or sequences, over all ranks; long sequences make smaller batches (`order.MOST_STEPS`).
+        """
+        for block, rows in self.feed.epoch(generator, batch_size, world, self.targets.most_steps):
+            yield take(self.targets, block, rows)
+
+    def ordered(self, split: SplitName, batch_size: int, world: World) -> Batches:
+        """This rank's share of a split in batches of at most so many rows, every row once; maybe no batch at all."""
+        for block, rows in self.feed.ordered(split, batch_size, world, self.targets.most_steps):
+            yield take(self.targets, block, rows)

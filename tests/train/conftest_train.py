@@ -2,71 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mtlsearch.config import Task, TrialConfig
-from mtlsearch.data import DataSchema
-from mtlsearch.models import Inputs
+from mtlsearch.data import DataSchema, Split, Store
+from mtlsearch.data.arrow import SplitFiles
+from mtlsearch.data.columns import SPLITS, SplitName
+from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder
+from mtlsearch.data.split import StepArrays
 from mtlsearch.records import TrialOrder
-from mtlsearch.train import TensorData
-from mtlsearch.train.tensors import TensorSplit
+from mtlsearch.train import TensorData, World
+from mtlsearch.train.batch import Batch
 
 TASKS = (
     Task(name="late", kind="binary"),
     Task(name="delay", kind="regression", unit="minutes"),
     Task(name="gone", kind="binary"),
 )
-ROWS = {"train": 512, "validation": 256, "test": 256}
-MEAN, STD = (0.0, 40.0, 0.0), (1.0, 15.0, 1.0)
+SEQUENCE_TASKS = (
+    Task(name="sick", kind="binary", per_step=True),
+    Task(name="died", kind="binary", at_step=4),
+    Task(name="stay", kind="regression"),
+    Task(name="signs", kind="multilabel", classes=("a", "b")),
+    Task(name="group", kind="multiclass", classes=("x", "y", "z"), at_step=2),
+)
+ROWS: dict[SplitName, int] = {"train": 512, "validation": 256, "test": 256}
+MEAN, STD = 40.0, 15.0
+CPU = torch.device("cpu")
 
 
-def learnable(rows: dict[str, int] = ROWS) -> TensorData:
+def learnable(rows: Mapping[SplitName, int] = ROWS) -> TensorData:
     """Labels that follow the inputs, some of them missing; the same every time."""
-    generator = torch.Generator().manual_seed(11)
-    schema = DataSchema(
+    return TensorData.of(schema(TASKS), table_splits(rows), CPU)
+
+
+def learnable_sequences(rows: Mapping[SplitName, int] = ROWS) -> TensorData:
+    """Sequences of 1 to 9 steps with labels of every kind."""
+    return TensorData.of(schema(SEQUENCE_TASKS), sequence_splits(rows), CPU)
+
+
+def store_of(folder: Path, whole: DataSchema, splits: Mapping[SplitName, Split]) -> Store:
+    """A store with these rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, split in splits.items():
+        files = SplitFiles(folder, name)
+        files.append(split)
+        files.finish()
+    (folder / "schema.json").write_text(whole.model_dump_json())
+    return Store.open(folder)
+
+
+def schema(tasks: tuple[Task, ...], weighted: tuple[str, ...] = ()) -> DataSchema:
+    """Five numbers and one category of four a row; of sequences three numbers and one category of three a step."""
+    is_sequence = tasks == SEQUENCE_TASKS
+    scales = [(MEAN, STD) if task.kind == "regression" else (0.0, 1.0) for task in tasks]
+    return DataSchema(
         source="toy",
         data_digest="toy",
-        tasks=TASKS,
-        numeric=(),
-        categorical=(),
-        label_mean=MEAN,
-        label_std=STD,
+        tasks=tasks,
+        numeric=tuple(NumericEncoder(name=f"x{index}", kind="none") for index in range(5)),
+        categorical=(CategoricalEncoder(name="kind", vocabulary=("a", "b")),),
+        step_numeric=tuple(NumericEncoder(name=f"s{index}", kind="none") for index in range(3 * is_sequence)),
+        step_categorical=(CategoricalEncoder(name="ward", vocabulary=("a",)),) * is_sequence,
+        weighted=weighted,
+        label_mean=tuple(mean for mean, _ in scales),
+        label_std=tuple(std for _, std in scales),
         splits=(),
     )
-    splits = {name: _split(count, generator) for name, count in rows.items()}
-    return Toy(schema, TASKS, torch.tensor(MEAN), torch.tensor(STD), splits)  # type: ignore[arg-type]
 
 
-class Toy(TensorData):
-    """Five numbers and one category of four a row."""
-
-    @property
-    def input_spec(self) -> Any:
-        """What `learnable` makes."""
-        from mtlsearch.models import InputSpec
-
-        return InputSpec(5, (4,))
-
-    def only(self, names: Any) -> TensorData:
-        """The same rows with some tasks' labels."""
-        chosen = super().only(names)
-        return Toy(chosen.schema, chosen.tasks, chosen.mean_K, chosen.std_K, chosen.splits)
+def table_splits(rows: Mapping[SplitName, int] = ROWS, num_weights: int = 0) -> dict[SplitName, Split]:
+    """Of TASKS. A row's first input is also where its number can be told from."""
+    draw = np.random.default_rng(11)
+    return {name: _table(name, rows[name], num_weights, draw) for name in SPLITS}
 
 
-def _split(count: int, generator: torch.Generator) -> TensorSplit:
-    numeric_NF = torch.randn(count, 5, generator=generator)
-    categorical_NC = torch.randint(0, 4, (count, 1), generator=generator, dtype=torch.int32)
-    late_N = (numeric_NF[:, 0] + 0.3 * torch.randn(count, generator=generator) > 0).float()
-    delay_N = numeric_NF[:, 1] + 0.5 * (categorical_NC[:, 0] == 2) + 0.1 * torch.randn(count, generator=generator)
-    gone_N = ((numeric_NF[:, 2] > 0.5) | (categorical_NC[:, 0] == 1)).float()
-    labels_NK = torch.stack([late_N, delay_N, gone_N], dim=1)
-    present_NK = (torch.rand(count, 3, generator=generator) > 0.25).float()
-    return TensorSplit(Inputs(numeric_NF, categorical_NC), labels_NK * present_NK, present_NK)
+def sequence_splits(rows: Mapping[SplitName, int] = ROWS, most_steps: int = 9) -> dict[SplitName, Split]:
+    """Of SEQUENCE_TASKS."""
+    draw = np.random.default_rng(12)
+    return {name: _sequences(_table(name, rows[name], 0, draw), most_steps, draw) for name in SPLITS}
 
 
-def order(epochs: int = 3, **config: Any) -> TrialOrder:
+def _table(name: SplitName, count: int, num_weights: int, draw: np.random.Generator) -> Split:
+    numeric_nf = draw.normal(size=(count, 5)).astype(np.float32)
+    categorical_nc = draw.integers(0, 4, (count, 1), dtype=np.int32)
+    late_n = numeric_nf[:, 0] + 0.3 * draw.normal(size=count) > 0
+    delay_n = numeric_nf[:, 1] + 0.5 * (categorical_nc[:, 0] == 2) + 0.1 * draw.normal(size=count)
+    gone_n = (numeric_nf[:, 2] > 0.5) | (categorical_nc[:, 0] == 1)
+    labels_nl = np.stack([late_n, delay_n * STD + MEAN, gone_n], axis=1).astype(np.float32)
+    labels_nl[draw.random((count, 3)) < 0.25] = np.nan
+    weights_nw = draw.random((count, num_weights), dtype=np.float32)
+    return Split(name, numeric_nf, categorical_nc, labels_nl, weights_nw, np.arange(count))
+
+
+def _sequences(table: Split, most_steps: int, draw: np.random.Generator) -> Split:
+    length_n = draw.integers(1, most_steps + 1, table.num_rows)
+    offset_n, num_steps = np.concatenate([[0], np.cumsum(length_n)]), int(length_n.sum())
+    numeric_ms = draw.normal(size=(num_steps, 3)).astype(np.float32)
+    sick_mj = (numeric_ms[:, :1] > 0.3).astype(np.float32)
+    sick_mj[draw.random((num_steps, 1)) < 0.2] = np.nan
+    died_n, stay_n, sign_n = table.labels_NL.T
+    group_n = table.categorical_NC[:, 0] % 3
+    return replace(
+        table,
+        labels_NL=np.stack([died_n, stay_n, sign_n, 1 - sign_n, group_n], axis=1).astype(np.float32),
+        steps=StepArrays(offset_n, numeric_ms, draw.integers(0, 3, (num_steps, 1), dtype=np.int32), sick_mj),
+    )
+
+
+def first_batch(data: TensorData, num_rows: int, split: SplitName = "train") -> Batch:
+    """The first rows of a table as one batch."""
+    return next(data.ordered(split, num_rows, World()))
+
+
+def order(epochs: int = 3, tasks: tuple[Task, ...] = TASKS, **config: Any) -> TrialOrder:
     """An order to train on `learnable`; `config` changes fields of the trial's configuration."""
     fields: dict[str, Any] = {"model": {"kind": "mmoe", "hidden": 16}, "batch_size": 64, "optimizer": {"kind": "adamw"}}
     return TrialOrder(
@@ -75,6 +130,6 @@ def order(epochs: int = 3, **config: Any) -> TrialOrder:
         config=TrialConfig.model_validate(fields | config),
         seed=17,
         epochs=epochs,
-        tasks=tuple(task.name for task in TASKS),
+        tasks=tuple(task.name for task in tasks),
         metric="mean",
     )

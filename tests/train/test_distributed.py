@@ -11,9 +11,21 @@ from typing import Any
 
 import pytest
 import torch
-from conftest_train import ROWS, learnable, order
+from conftest_train import (
+    ROWS,
+    SEQUENCE_TASKS,
+    TASKS,
+    learnable,
+    learnable_sequences,
+    order,
+    schema,
+    sequence_splits,
+    store_of,
+    table_splits,
+)
 
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.records import TrialOrder
 from mtlsearch.train import World, fit
 from mtlsearch.train.checkpoint import load_last
 
@@ -26,20 +38,34 @@ BALANCING: dict[str, dict[str, Any]] = {
 ODD = ROWS | {"train": 500, "validation": 253}
 """Rows that neither two ranks nor batches of 64 divide."""
 
+DATA = {"table": learnable, "sequences": learnable_sequences}
+
+
+def trial_of(kind: str, balancing: dict[str, Any]) -> TrialOrder:
+    """Two epochs."""
+    tasks = TASKS if kind == "table" else SEQUENCE_TASKS
+    model = {"kind": "mmoeex", "hidden": 16, "num_experts": 4 if kind == "table" else 8}
+    return order(epochs=2, tasks=tasks, balancing=balancing, model=model)
+
+
 RANK = """
 import json, sys
 from pathlib import Path
 import torch
-from conftest_train import learnable, order
+from test_distributed import DATA, trial_of
+from mtlsearch.data import Store
 from mtlsearch.folder import ExperimentFolder
-from mtlsearch.train import World, fit
+from mtlsearch.train import TensorData, World, fit
 rank, port, root = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 torch.set_num_threads(1)
 world = World.join(rank, 2, f"tcp://127.0.0.1:{port}", torch.device("cpu"), 60.0)
-for name, balancing, rows in json.load(open(sys.argv[4])):
+for name, balancing, kind, rows in json.load(open(sys.argv[4])):
     torch.manual_seed(1000 * rank + 7)  # ranks come with different global generators
-    trial = order(epochs=2, balancing=balancing, model={"kind": "mmoeex", "hidden": 16, "num_experts": 4})
-    list(fit(trial, learnable(rows), ExperimentFolder(root / name).trial(3), world))
+    list(fit(trial_of(kind, balancing), DATA[kind](rows), ExperimentFolder(root / name).trial(3), world))
+for kind in DATA:
+    data = TensorData.load(Store.open(root / "stores" / kind), world.device, "stream", window_bytes=8_000)
+    list(fit(trial_of(kind, {"kind": "uniform"}), data, ExperimentFolder(root / "streamed" / kind).trial(3), world))
+assert (world.gather(torch.full((3 - 2 * rank, 2), float(rank))) is None) == (rank > 0)
 torch.distributed.destroy_process_group()
 """
 
@@ -48,10 +74,14 @@ torch.distributed.destroy_process_group()
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trains every method on two processes; the folder of their checkpoints."""
     root = tmp_path_factory.mktemp("two_ranks")
-    jobs = [[name, balancing, ODD] for name, balancing in BALANCING.items()]
+    jobs = [[f"{kind}/{name}", balancing, kind, ODD] for kind in DATA for name, balancing in BALANCING.items()]
     (root / "jobs.json").write_text(json.dumps(jobs))
-    for name in BALANCING:
-        ExperimentFolder(root / name).trial(3).begin(order())
+    for name, balancing, kind, _ in jobs:
+        ExperimentFolder(root / name).trial(3).begin(trial_of(kind, balancing))
+    splits = {"table": table_splits(ODD), "sequences": sequence_splits(ODD)}
+    for kind, tasks in (("table", TASKS), ("sequences", SEQUENCE_TASKS)):
+        store_of(root / "stores" / kind, schema(tasks), splits[kind])
+        ExperimentFolder(root / "streamed" / kind).trial(3).begin(trial_of(kind, {"kind": "uniform"}))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -65,13 +95,14 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", list(DATA))
 @pytest.mark.parametrize("name", list(BALANCING))
-def test_two_ranks_are_one_rank_on_the_joint_batch(two_ranks: Path, tmp_path: Path, name: str) -> None:
+def test_two_ranks_are_one_rank_on_the_joint_batch(two_ranks: Path, tmp_path: Path, kind: str, name: str) -> None:
     alone = ExperimentFolder(tmp_path).trial(3)
-    trial = order(epochs=2, balancing=BALANCING[name], model={"kind": "mmoeex", "hidden": 16, "num_experts": 4})
+    trial = trial_of(kind, BALANCING[name])
     alone.begin(trial)
-    expected = [each for each in fit(trial, learnable(ODD), alone, World()) if each is not None]
-    together = ExperimentFolder(two_ranks / name).trial(3)
+    expected = [each for each in fit(trial, DATA[kind](ODD), alone, World()) if each is not None]
+    together = ExperimentFolder(two_ranks / kind / name).trial(3)
     ends = [load_last(folder, torch.device("cpu")) for folder in (alone, together)]
     for parameter, value in ends[0].model.items():  # type: ignore[union-attr]
         assert torch.allclose(value.float(), ends[1].model[parameter].float(), rtol=0, atol=1e-6), parameter  # type: ignore[union-attr]
@@ -80,23 +111,16 @@ def test_two_ranks_are_one_rank_on_the_joint_batch(two_ranks: Path, tmp_path: Pa
         assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-5)
 
 
-def test_rows_dealt_to_ranks_come_back_in_their_order() -> None:
-    """Rank r of W holds the rows r, r + W, …; one rank holds them all."""
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(DATA))
+def test_two_ranks_stream_what_one_rank_has_in_memory(two_ranks: Path, kind: str) -> None:
+    """Their batches are others, so the scores are near, not equal."""
+    streamed = ExperimentFolder(two_ranks / "streamed" / kind).trial(3).epochs()
+    whole = ExperimentFolder(two_ranks / kind / "uniform").trial(3).epochs()
+    assert [each.epoch for each in streamed] == [1, 2]
+    assert streamed[-1].objective == pytest.approx(whole[-1].objective, abs=0.1)
+
+
+def test_one_rank_has_all_rows() -> None:
     rows = torch.arange(10.0)[:, None]
-    assert torch.equal(World().gather_rows(rows, 10), rows)
-
-
-def test_batches_are_dealt_whole_over_the_ranks() -> None:
-    split, order_n = learnable(ODD).splits["train"], torch.arange(500)
-    whole = list(split.batches(order_n, 64, World()))
-    dealt = [list(split.batches(order_n, 64, World(rank, 3))) for rank in range(3)]
-    assert [len(batches) for batches in dealt] == [len(whole)] * 3
-    for index, batch in enumerate(whole):
-        together = torch.cat([dealt[rank][index].labels_BK for rank in range(3)])
-        assert torch.equal(together.sort(dim=0).values, batch.labels_BK.sort(dim=0).values)
-
-
-def test_a_last_batch_with_fewer_rows_than_ranks_is_left_out_by_all_of_them() -> None:
-    split, order_n = learnable(ODD).splits["train"], torch.arange(66)
-    dealt = [list(split.batches(order_n, 64, World(rank, 3))) for rank in range(3)]
-    assert [len(batches) for batches in dealt] == [1, 1, 1]
+    assert World().gather(rows) is rows

@@ -6,9 +6,10 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from conftest_train import order
+from conftest_train import CPU, SEQUENCE_TASKS, TASKS, learnable_sequences, order, schema, table_splits
 
 from mtlsearch.errors import ConfigError, TrialFailed
 from mtlsearch.folder import ExperimentFolder, TrialFolder
@@ -96,6 +97,16 @@ def test_whoever_pulls_may_stop_pulling(data: TensorData, folder: TrialFolder) -
     assert [each.epoch for each in folder.epochs()] == [1, 2]
 
 
+def test_sequences_are_learnt(folder: TrialFolder) -> None:
+    """Whether a patient is sick at a step follows that step's first number."""
+    trial = order(epochs=10, tasks=SEQUENCE_TASKS, optimizer={"kind": "adamw", "lr": 0.01}, model=DROPOUT)
+    metrics = train(trial, learnable_sequences(), folder)
+    assert metrics[-1].validation["sick"]["auroc"] > 0.9  # type: ignore[operator]
+    assert metrics[-1].validation["died"]["auroc"] > 0.8  # type: ignore[operator]
+    assert metrics[-1].validation["stay"]["rmse"] < 15  # type: ignore[operator]
+    assert all(metrics[-1].train_loss[task.name] < metrics[0].train_loss[task.name] for task in SEQUENCE_TASKS)
+
+
 def test_a_baseline_learns_its_task_alone(data: TensorData, folder: TrialFolder) -> None:
     trial = order(model={"kind": "single_task", "hidden": 16}).model_copy(
         update={"tasks": ("delay",), "metric": "delay/rmse", "role": "baseline"}
@@ -111,10 +122,10 @@ def test_a_loss_that_explodes_fails_the_trial_with_its_task_and_epoch(data: Tens
         train(trial, data, folder)
 
 
-def test_a_task_without_any_validation_label_is_undefined_and_fails_the_mean(
-    data: TensorData, folder: TrialFolder
-) -> None:
-    data.splits["validation"].present_NK[:, 0] = 0
+def test_a_task_without_any_validation_label_is_undefined_and_fails_the_mean(folder: TrialFolder) -> None:
+    splits = table_splits()
+    splits["validation"].labels_NL[:, 0] = np.nan
+    data = TensorData.of(schema(TASKS), splits, CPU)
     with pytest.raises(TrialFailed, match="auroc of task 'late' is undefined on validation"):
         train(order(), data, folder)
 
@@ -170,9 +181,10 @@ class TestCheckpoints:
             train(order(), data, folder)
         assert not Exploit.ran
 
-    def test_the_test_split_is_scored_with_the_best_weights(self, data: TensorData, folder: TrialFolder) -> None:
+    def test_the_test_split_is_scored_with_the_best_weights(self, folder: TrialFolder) -> None:
         """On a test split that equals validation, the scores are the best epoch's."""
-        data.splits["test"] = data.splits["validation"]  # type: ignore[index]
+        splits = table_splits()
+        data = TensorData.of(schema(TASKS), splits | {"test": splits["validation"]}, CPU)
         metrics = train(order(epochs=6, optimizer={"kind": "adamw", "lr": 0.05}), data, folder)
         best = max(metrics, key=lambda each: each.objective)
         assert score_test(order(epochs=6), data, folder, World()) == best.validation

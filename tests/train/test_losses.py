@@ -1,91 +1,238 @@
-"""Task losses of a batch against a plain loop: missing labels count nowhere."""
+"""Task losses of a batch against plain loops: missing labels count nowhere, weighted ones as much as they weigh."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 import torch
-from conftest_train import TASKS, learnable, order
+from torch import Tensor, nn
 
-from mtlsearch.models import build_model
-from mtlsearch.train import TensorData, World
+from mtlsearch.config import Task
+from mtlsearch.models import Inputs
+from mtlsearch.train import World
+from mtlsearch.train.batch import Batch
 from mtlsearch.train.losses import BatchLosses, LossTable
-from mtlsearch.train.tensors import Batch
+
+LATE, DELAY, GONE = (Task(name=n, kind=k) for n, k in (("late", "binary"), ("delay", "regression"), ("gone", "binary")))
+GROUP, WARD, PORT = (
+    Task(name=n, kind="multiclass", classes=tuple(c)) for n, c in (("group", "xyz"), ("ward", "ab"), ("port", "uvw"))
+)
+SIGNS = Task(name="signs", kind="multilabel", classes=("a", "b"))
+MIXTURES = [
+    pytest.param((LATE,), id="one binary"),
+    pytest.param((LATE, GONE, SIGNS), id="logits"),
+    pytest.param((DELAY,), id="regression"),
+    pytest.param((LATE, DELAY, GONE), id="binary and regression"),
+    pytest.param((GROUP, WARD, PORT), id="classes"),
+    pytest.param((GROUP, DELAY), id="classes and regression"),
+    pytest.param((WARD, LATE, GROUP, SIGNS, DELAY, PORT), id="all"),
+]
+ALL = (WARD, LATE, GROUP, SIGNS, DELAY, PORT)
+ROWS = 40
+CPU = torch.device("cpu")
 
 
-def losses_of(data: TensorData, batch: Batch, inner_fraction: float | None = None) -> BatchLosses:
-    """The losses of a small model on the batch."""
-    model = build_model(order().config.model, data.input_spec, data.widths, seed=1)
-    return BatchLosses(model, batch, LossTable(TASKS, torch.device("cpu")), World(), inner_fraction=inner_fraction)
+class Linear(nn.Module):
+    """Outputs of a batch's numeric columns, one prediction a row or as `row_P` says."""
+
+    def __init__(self, num_outputs: int, row_P: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, num_outputs, generator=fresh()))
+        self.row_P = row_P
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        rows_BF = inputs.numeric_BF if self.row_P is None else inputs.numeric_BF[self.row_P]
+        return rows_BF @ self.weight
 
 
-def plain(data: TensorData, batch: Batch, rows: range) -> list[float]:
-    """Each task's mean loss over those rows that have its label, row by row."""
-    model = build_model(order().config.model, data.input_spec, data.widths, seed=1)
-    outputs, result = model(batch.inputs).tolist(), []
-    for k, task in enumerate(TASKS):
-        losses = []
-        for row in rows:
-            if batch.present_BK[row, k] == 0:
+def fresh() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def batch_of(tasks: tuple[Task, ...], *, weighted: bool = False, row_P: Tensor | None = None) -> Batch:
+    draw, columns = fresh(), []
+    size = ROWS if row_P is None else len(row_P)
+    for task in tasks:
+        for _ in range(task.num_labels):
+            most = max(2, task.num_outputs)
+            label_P = torch.randint(most if task.kind == "multiclass" else 2, (size,), generator=draw).float()
+            columns.append(torch.randn(size, generator=draw) if task.kind == "regression" else label_P)
+    labels_PL = torch.stack(columns, 1)
+    labels_PL[torch.rand(labels_PL.shape, generator=draw) < 0.3] = torch.nan
+    weight_PL = torch.rand(labels_PL.shape, generator=draw) if weighted else None
+    inputs = Inputs(torch.randn(ROWS, 4, generator=draw), torch.zeros(ROWS, 0, dtype=torch.int64))
+    return Batch(inputs, labels_PL, weight_PL, row_P)
+
+
+def losses_of(tasks: tuple[Task, ...], batch: Batch, inner_fraction: float | None = None) -> BatchLosses:
+    model = Linear(sum(task.num_outputs for task in tasks), batch.row_P)
+    return BatchLosses(model, batch, LossTable(tasks, CPU), World(), inner_fraction=inner_fraction)
+
+
+def one_loss(kind: str, output: list[float], label: float) -> float:
+    """Of one label."""
+    if kind == "regression":
+        return (output[0] - label) ** 2
+    if kind == "multiclass":
+        return math.log(sum(math.exp(x) for x in output)) - output[int(label)]
+    probability = 1 / (1 + math.exp(-output[0]))
+    return -math.log(probability if label == 1 else 1 - probability)
+
+
+def label_columns(tasks: tuple[Task, ...]) -> Iterator[tuple[int, slice]]:
+    """Of each label column: its task, and its outputs."""
+    output = 0
+    for k, task in enumerate(tasks):
+        width = task.num_outputs // task.num_labels
+        for _ in range(task.num_labels):
+            yield k, slice(output, output + width)
+            output += width
+
+
+def plain(tasks: tuple[Task, ...], batch: Batch, predictions: list[int] | None = None) -> list[float]:
+    """Each task's mean loss, label by label."""
+    outputs = Linear(sum(task.num_outputs for task in tasks), batch.row_P)(batch.inputs).tolist()
+    total, weights = [0.0] * len(tasks), [0.0] * len(tasks)
+    for p in range(len(outputs)) if predictions is None else predictions:
+        for column, (k, where) in enumerate(label_columns(tasks)):
+            label = float(batch.labels_PL[p, column])
+            if math.isnan(label):
                 continue
-            output, label = outputs[row][k], float(batch.labels_BK[row, k])
-            if task.kind == "binary":
-                probability = 1 / (1 + math.exp(-output))
-                losses.append(-math.log(probability if label == 1 else 1 - probability))
-            else:
-                losses.append((output - label) ** 2)
-        result.append(sum(losses) / len(losses) if losses else 0.0)
-    return result
+            weight = 1.0 if batch.weight_PL is None else float(batch.weight_PL[p, column])
+            total[k] += weight * one_loss(tasks[k].kind, outputs[p][where], label)
+            weights[k] += weight
+    return [loss / weight if weight else 0.0 for loss, weight in zip(total, weights, strict=True)]
 
 
-def test_each_task_is_averaged_over_the_labels_that_it_has(data: TensorData) -> None:
-    batch = data.splits["train"].take(torch.arange(40))
-    assert losses_of(data, batch)().tolist() == pytest.approx(plain(data, batch, range(40)), abs=1e-5)
+@pytest.mark.parametrize("tasks", MIXTURES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_task_is_averaged_over_the_labels_that_it_has(tasks, weighted) -> None:
+    batch = batch_of(tasks, weighted=weighted)
+    losses = losses_of(tasks, batch)
+    assert losses.num_tasks == len(tasks)
+    assert losses().tolist() == pytest.approx(plain(tasks, batch), abs=1e-5)
+    assert losses.at(losses.parameters).tolist() == losses().tolist()
 
 
-def test_a_task_absent_from_the_batch_has_loss_zero_and_a_zero_gradient(data: TensorData) -> None:
-    batch = data.splits["train"].take(torch.arange(40))
-    batch.present_BK[:, 2] = 0
-    losses = losses_of(data, batch)
-    loss_k = losses()
-    assert loss_k[2] == 0
-    gradients = torch.autograd.grad(loss_k[2], list(losses.parameters.values()), allow_unused=True)
-    assert all(gradient is None or not gradient.any() for gradient in gradients)
+@pytest.mark.parametrize("tasks", MIXTURES)
+def test_gradients_are_those_of_the_mean_and_finite(tasks) -> None:
+    """Against a difference."""
+    batch = batch_of(tasks)
+    losses = losses_of(tasks, batch)
+    losses().sum().backward()
+    gradient = losses.parameters["weight"].grad
+    assert gradient is not None
+    assert gradient.isfinite().all()
+    step = 1e-2
+    for column in range(gradient.shape[1]):
+        moved = [losses.parameters["weight"].detach().clone() for _ in range(2)]
+        moved[0][1, column] += step
+        moved[1][1, column] -= step
+        above, below = (float(losses.at({"weight": weight}).sum()) for weight in moved)
+        assert (above - below) / (2 * step) == pytest.approx(float(gradient[1, column]), abs=2e-3)
 
 
-def test_a_label_that_is_missing_changes_nothing_whatever_stands_in_its_place(data: TensorData) -> None:
-    batch = data.splits["train"].take(torch.arange(40))
-    before = losses_of(data, batch)()
-    batch.labels_BK[batch.present_BK == 0] = 1e6
-    assert torch.equal(losses_of(data, batch)(), before)
+@pytest.mark.parametrize("absent", range(len(ALL)))
+def test_a_task_absent_from_the_batch_has_loss_zero_and_a_zero_gradient(absent) -> None:
+    batch = batch_of(ALL)
+    for column, (k, _) in enumerate(label_columns(ALL)):
+        if k == absent:
+            batch.labels_PL[:, column] = torch.nan
+    losses = losses_of(ALL, batch)
+    loss_K = losses()
+    assert loss_K[absent] == 0
+    assert (loss_K > 0).sum() == len(ALL) - 1
+    (gradient,) = torch.autograd.grad(loss_K[absent], list(losses.parameters.values()))
+    assert not gradient.any()
 
 
-def test_inner_and_outer_part_split_the_batch_at_the_fraction(data: TensorData) -> None:
-    batch = data.splits["train"].take(torch.arange(40))
-    losses = losses_of(data, batch, inner_fraction=0.8)
-    at = {part: losses.at(losses.parameters, part).tolist() for part in ("all", "inner", "outer")}  # type: ignore[arg-type]
-    assert at["all"] == pytest.approx(plain(data, batch, range(40)), abs=1e-5)
-    assert at["inner"] == pytest.approx(plain(data, batch, range(32)), abs=1e-5)
-    assert at["outer"] == pytest.approx(plain(data, batch, range(32, 40)), abs=1e-5)
+def test_a_weight_of_zero_is_a_missing_label() -> None:
+    batch = batch_of((LATE, SIGNS))
+    present_PL = ~batch.labels_PL.isnan()
+    filled = batch._replace(labels_PL=batch.labels_PL.nan_to_num(1.0), weight_PL=present_PL.float())
+    assert torch.equal(losses_of((LATE, SIGNS), filled)(), losses_of((LATE, SIGNS), batch)())
 
 
-def test_without_a_fraction_every_part_is_the_whole_batch(data: TensorData) -> None:
-    batch = data.splits["train"].take(torch.arange(40))
-    losses = losses_of(data, batch)
+def test_labels_are_left_as_they_are() -> None:
+    batch = batch_of(ALL, weighted=True)
+    before = batch.labels_PL.clone()
+    losses_of(ALL, batch, 0.5)().sum().backward()
+    torch.testing.assert_close(batch.labels_PL, before, equal_nan=True, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_inner_and_outer_part_split_the_batch_at_the_fraction(weighted) -> None:
+    batch = batch_of(ALL, weighted=weighted)
+    losses = losses_of(ALL, batch, inner_fraction=0.8)
+    assert losses.at(losses.parameters, "all").tolist() == pytest.approx(plain(ALL, batch), abs=1e-5)
+    for part, rows in (("inner", range(32)), ("outer", range(32, 40))):
+        expected = plain(ALL, batch, list(rows))
+        assert losses.at(losses.parameters, part).tolist() == pytest.approx(expected, abs=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_sequence_is_on_one_side_with_all_its_predictions() -> None:
+    row_P = torch.arange(ROWS).repeat_interleave(torch.randint(1, 5, (ROWS,), generator=fresh()))
+    batch = batch_of(ALL, row_P=row_P)
+    losses = losses_of(ALL, batch, inner_fraction=0.5)
+    for part, side in (("inner", row_P < ROWS // 2), ("outer", row_P >= ROWS // 2)):
+        expected = plain(ALL, batch, side.nonzero()[:, 0].tolist())
+        assert losses.at(losses.parameters, part).tolist() == pytest.approx(expected, abs=1e-5)  # type: ignore[arg-type]
+
+
+def test_without_a_fraction_every_part_is_the_whole_batch() -> None:
+    losses = losses_of(ALL, batch_of(ALL))
     assert torch.equal(losses.at(losses.parameters, "inner"), losses.at(losses.parameters, "outer"))
 
 
+@dataclass(frozen=True)
+class OneOfTwo(World):
+    """A rank to which the other one's sums are known."""
+
+    size: int = 2
+    others: tuple[Tensor, ...] = ()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return sum(self.others, tensor)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_mean_of_two_ranks_losses_is_the_loss_of_the_joint_batch(weighted) -> None:
+    batch = batch_of(ALL, weighted=weighted)
+    parts = []
+    for rank in range(2):
+        rows = slice(rank, None, 2)
+        weight_PL = None if batch.weight_PL is None else batch.weight_PL[rows]
+        inputs = Inputs(batch.inputs.numeric_BF[rows], batch.inputs.categorical_BC[rows])
+        parts.append(Batch(inputs, batch.labels_PL[rows], weight_PL))
+    table, model = LossTable(ALL, CPU), Linear(sum(task.num_outputs for task in ALL))
+    weight_K = []
+    for part in parts:
+        weight_PL = torch.ones_like(part.labels_PL) if part.weight_PL is None else part.weight_PL
+        weight_K.append(table.by_task((weight_PL * ~part.labels_PL.isnan()).sum(0)))
+    mean_K = torch.zeros(len(ALL))
+    for rank in range(2):
+        world = OneOfTwo(rank, others=(weight_K[1 - rank],))
+        mean_K += BatchLosses(model, parts[rank], table, world)() / 2
+    torch.testing.assert_close(mean_K, losses_of(ALL, batch)(), rtol=1e-6, atol=1e-6)
+
+
+def test_the_order_of_tasks_changes_nothing() -> None:
+    outputs_PO, labels_PL = torch.randn(ROWS, 9, generator=fresh()), batch_of((WARD, GROUP, LATE, PORT)).labels_PL
+    labels_PL = labels_PL.nan_to_num()
+    loss_PL = LossTable((WARD, GROUP, LATE, PORT), CPU)(outputs_PO, labels_PL)
+    other_O, other_L = [5, 6, 7, 8, 2, 3, 4, 0, 1], [2, 3, 1, 0]
+    other_PL = LossTable((LATE, PORT, GROUP, WARD), CPU)(outputs_PO[:, other_O], labels_PL[:, other_L])
+    assert torch.equal(other_PL, loss_PL[:, other_L])
+
+
 @pytest.mark.parametrize("kind", ["binary", "regression"])
-def test_tasks_of_one_kind_take_the_short_way_to_the_same_losses(kind: str) -> None:
-    data = learnable()
-    names = [task.name for task in TASKS if task.kind == kind]
-    some = data.only(names)
-    rows = torch.arange(40)
-    outputs_bo = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
-    columns = [index for index, task in enumerate(TASKS) if task.kind == kind]
-    all_bk = LossTable(TASKS, torch.device("cpu"))(outputs_bo, data.splits["train"].take(rows).labels_BK)
-    some_bk = LossTable(some.tasks, torch.device("cpu"))(
-        outputs_bo[:, columns], some.splits["train"].take(rows).labels_BK
-    )
-    assert torch.equal(all_bk[:, columns], some_bk)
+def test_tasks_of_one_kind_take_the_short_way_to_the_same_losses(kind) -> None:
+    tasks = (LATE, DELAY, GONE)
+    columns = [index for index, task in enumerate(tasks) if task.kind == kind]
+    outputs_PO, labels_PL = torch.randn(ROWS, 3, generator=fresh()), batch_of(tasks).labels_PL.nan_to_num()
+    all_PL = LossTable(tasks, CPU)(outputs_PO, labels_PL)
+    some_PL = LossTable([tasks[column] for column in columns], CPU)(outputs_PO[:, columns], labels_PL[:, columns])
+    assert torch.equal(all_PL[:, columns], some_PL)

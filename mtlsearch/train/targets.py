@@ -1,0 +1,134 @@
+"""What some tasks want of a block: their labels, scaled, their weights, and the steps at which they are predicted.
+
+Axes: B rows of a batch, L label columns of the chosen tasks, O their outputs; W tasks of a block with weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtlsearch.config import Task
+from mtlsearch.data import DataSchema
+from mtlsearch.train.block import Block
+from mtlsearch.train.order import Rows
+
+LAST = 1 << 62
+"""A step beyond the end of every sequence: its last one."""
+
+
+class LabelColumn(NamedTuple):
+    """One of the L columns."""
+
+    task: Task
+    source: int
+    """Its column in the block's labels, of rows or of steps."""
+    weight: int | None
+    """Its task's column in the block's weights."""
+    mean: float
+    std: float
+    """What scales it: 0 and 1 unless the task is a regression."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The chosen tasks, and where a block has what they need."""
+
+    tasks: tuple[Task, ...]
+    columns: tuple[LabelColumn, ...]
+    device: torch.device
+
+    @classmethod
+    def of(cls, schema: DataSchema, tasks: Sequence[Task], device: torch.device) -> Targets:
+        """Some of the schema's tasks, in its order."""
+        chosen, columns, taken = {task.name for task in tasks}, [], {False: 0, True: 0}
+        for task, mean, std in zip(schema.tasks, schema.label_mean, schema.label_std, strict=True):
+            weight = schema.weighted.index(task.name) if task.name in schema.weighted else None
+            if task.name in chosen:
+                sources = range(taken[task.per_step], taken[task.per_step] + task.num_labels)
+                columns += [LabelColumn(task, source, weight, mean, std) for source in sources]
+            taken[task.per_step] += task.num_labels
+        return cls(tuple(tasks), tuple(columns), device)
+
+    @property
+    def per_step(self) -> bool:
+        """Whether some task has a label at every step."""
+        return any(task.per_step for task in self.tasks)
+
+    @cached_property
+    def columns_at(self) -> dict[int, Tensor]:
+        """Step at which sequences' one labels are predicted → the label columns that are predicted there."""
+        found: dict[int, list[int]] = {}
+        for index, (task, *_) in enumerate(self.columns):
+            if not task.per_step:
+                found.setdefault(LAST if task.at_step is None else task.at_step, []).append(index)
+        return {at: torch.tensor(columns, device=self.device) for at, columns in found.items()}
+
+    @property
+    def most_steps(self) -> int:
+        """Steps of a sequence beyond which nothing is predicted."""
+        return LAST if self.per_step else max(self.columns_at) + 1
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """float32 [L]: what is taken off labels."""
+        return torch.tensor([column.mean for column in self.columns], device=self.device)
+
+    @cached_property
+    def std(self) -> Tensor:
+        """float32 [L]: what labels are then divided by."""
+        return torch.tensor([column.std for column in self.columns], device=self.device)
+
+    def labels(self, labels_BX: Tensor, per_step: bool) -> Tensor:
+        """labels_BL, scaled, of a block's labels of rows or of steps; NaN in the columns of the other kind."""
+        as_they_are = self._wanted[per_step] == list(range(labels_BX.shape[1]))
+        found_BL = labels_BX if as_they_are else _pick(labels_BX, self._sources[per_step], torch.nan)
+        return found_BL if self._unscaled else (found_BL - self.mean) / self.std
+
+    def weights(self, block: Block, rows: Rows) -> Tensor | None:
+        """weight_BL, 1 for a task without weights; None when no chosen task has any."""
+        if all(column.weight is None for column in self.columns):
+            return None
+        return _pick(rows_of(block.weights_NW, rows), self._weight_columns, 1.0)
+
+    def unscaled(self, outputs_PO: Tensor, labels_PL: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in float64, regressions in original units."""
+        scales = [(column.task, column.mean, column.std) for column in self.columns]
+        wide = [(mean, std) for task, mean, std in dict.fromkeys(scales) for _ in range(task.num_outputs)]
+        mean_O, std_O = torch.tensor(wide, dtype=torch.float64, device=outputs_PO.device).unbind(1)
+        labels = labels_PL.double() * self.std.double() + self.mean.double()
+        return outputs_PO.double() * std_O + mean_O, labels
+
+    @cached_property
+    def _unscaled(self) -> bool:
+        return all((column.mean, column.std) == (0.0, 1.0) for column in self.columns)
+
+    @cached_property
+    def _wanted(self) -> dict[bool, list[int]]:
+        """Per kind of label: the source of each column, -1 where it is of the other kind."""
+        return {kind: [c.source if c.task.per_step == kind else -1 for c in self.columns] for kind in (False, True)}
+
+    @cached_property
+    def _sources(self) -> dict[bool, Tensor]:
+        return {kind: torch.tensor(columns, device=self.device) for kind, columns in self._wanted.items()}
+
+    @cached_property
+    def _weight_columns(self) -> Tensor:
+        columns = [-1 if column.weight is None else column.weight for column in self.columns]
+        return torch.tensor(columns, device=self.device)
+
+
+def rows_of(tensor: Tensor, rows: Rows) -> Tensor:
+    """The rows with these indices; of a slice, a view."""
+    return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
+
+
+def _pick(values_BX: Tensor, source_L: Tensor, otherwise: float) -> Tensor:
+    """The columns with these indices, and a constant one for -1."""
+    constant_B1 = values_BX.new_full((len(values_BX), 1), otherwise)
+    return torch.cat([values_BX, constant_B1], dim=1)[:, source_L]
