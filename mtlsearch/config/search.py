@@ -24,7 +24,8 @@ class BaselineConfig(Config):
     optimizer: Annotated[
         OptimizerConfig, BeforeValidator(_name_is_kind, json_schema_input_type=OptimizerConfig | str)
     ] = AdamWConfig()
-    batch_size: Annotated[int, Field(ge=1)] = 1024
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Left out: the space's, or 1,024 where the space searches it."""
 
 
 class ObjectiveConfig(Config):

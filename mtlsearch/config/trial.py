@@ -11,6 +11,8 @@ from mtlsearch.config.base import Config
 from mtlsearch.config.model import ArchitectureConfig
 from mtlsearch.config.optimizer import AdamWConfig, OptimizerConfig
 
+DEFAULT_BATCH_SIZE = 1024
+
 
 class TrialConfig(Config):
     """What `space:` describes the choices for; its fields are the keys that may stand under `space:`."""
@@ -18,8 +20,9 @@ class TrialConfig(Config):
     model: ArchitectureConfig
     balancing: BalancingConfig = UniformConfig()
     optimizer: OptimizerConfig = AdamWConfig()
-    batch_size: Annotated[int, Field(ge=1)] = 1024
-    """Rows a step, over all ranks of the trial together."""
+    batch_size: Annotated[int, Field(ge=1)] = DEFAULT_BATCH_SIZE
+    """Rows (or sequences) a step, over all ranks of the trial together. Long sequences make smaller batches: at most
+    65,536 padded steps."""
 
     amp: Literal["off", "bf16"] = "off"
     """`bf16` runs the forward pass under bfloat16 autocast."""

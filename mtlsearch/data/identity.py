@@ -34,23 +34,29 @@ def digest_of(config: DataConfig, version: int, files: Sequence[Path], memory: P
         "version": version,
         "options": config.model_dump(mode="json", exclude={"path", "tasks"}),
         "tasks": [task.model_dump(mode="json") for task in tasks_of(config)],
-        "files": [content_hash(file, memory) for file in files],
+        "files": content_hashes(files, memory),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def content_hash(path: Path, memory: Path) -> str:
-    """sha256 of the file, read again only when its size, times or inode differ from what was remembered."""
-    resolved = path.resolve()
-    note = memory / f"{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:32]}.json"
-    stamp = _stamp(resolved)
-    remembered = _remembered(note)
-    if remembered.get("stamp") == stamp:
-        return str(remembered["sha256"])
-    digest = _sha256(path)
-    if _stamp(resolved) == stamp and time.time() - max(stamp[1:3]) / 1e9 > _SETTLED:
-        write_whole(note, json.dumps({"stamp": stamp, "sha256": digest}))
-    return digest
+def content_hashes(files: Sequence[Path], memory: Path) -> list[str]:
+    """sha256 of each file, read again only when its size, times or inode differ from what was remembered.
+
+    One note for all of them: a source may have a file for each of 40,000 stays.
+    """
+    resolved = [file.resolve() for file in files]
+    names = b"\0".join(map(os.fsencode, resolved))
+    note = memory / f"{hashlib.sha256(names).hexdigest()[:32]}.json"
+    stamps = [_stamp(path) for path in resolved]
+    before = _remembered(note)
+    known = before.get("sha256") if before.get("stamps") == stamps else None
+    if isinstance(known, list):
+        return [str(digest) for digest in known]
+    digests = [_sha256(path) for path in resolved]
+    latest = max((max(stamp[1:3]) for stamp in stamps), default=0)
+    if [_stamp(path) for path in resolved] == stamps and time.time() - latest / 1e9 > _SETTLED:
+        write_whole(note, json.dumps({"stamps": stamps, "sha256": digests}))
+    return digests
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 from rich.console import Console
 
 from mtlsearch.data import open_store
+from mtlsearch.data.feed import choose_feed
 from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder, check_new
 from mtlsearch.orchestrate.plan import Plan, check_machine, make_plan
@@ -38,7 +39,7 @@ class Driver:
         """
         self._check_machine(plan)
         check_new(out)
-        digest = open_store(plan.experiment.data).schema.data_digest
+        digest = self._open_data(plan)
         with self._machines(plan):
             folder = ExperimentFolder.create(out, plan.experiment.text, plan.to_json() | {"data_digest": digest})
             self._search(plan, folder)
@@ -54,7 +55,7 @@ class Driver:
         experiment = read_experiment(folder.space, tuple(before.get("overrides", ())))
         plan = make_plan(experiment)
         self._check_machine(plan)
-        digest = open_store(experiment.data).schema.data_digest
+        digest = self._open_data(plan)
         if digest != before.get("data_digest"):
             raise ConfigError(
                 f"{folder.path} began with data {before.get('data_digest')}, but {experiment.data.source} is now "
@@ -62,6 +63,14 @@ class Driver:
             )
         with self._machines(plan):
             self._search(plan, folder)
+
+    def _open_data(self, plan: Plan) -> str:
+        """Converts the data if need be, says how trials will be fed, and names its digest."""
+        store = open_store(plan.experiment.data)
+        self.console.print(
+            f"data: {choose_feed(store, plan.experiment.resources).sentence}", highlight=False, soft_wrap=True
+        )
+        return store.schema.data_digest
 
     def _check_machine(self, plan: Plan) -> None:
         """Refuses what needs no cluster to be refused; the cluster is asked when it is connected."""

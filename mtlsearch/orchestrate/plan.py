@@ -119,11 +119,20 @@ def default_folder(name: str) -> Path:
 
 def _self_contained(experiment: Experiment) -> Experiment:
     """Workers and resumed drivers run elsewhere: a path gets its start, and a name taken from the file is kept."""
-    data, overrides = experiment.data, (*experiment.overrides, f"name={json.dumps(experiment.name)}")
+    data, overrides = experiment.data, [f"name={json.dumps(experiment.name)}"]
     if data.path is not None:
-        path = str(Path(data.path).expanduser().resolve())
-        data, overrides = data.model_copy(update={"path": path}), (*overrides, f"data.path={json.dumps(path)}")
-    return replace(experiment, data=data, overrides=overrides)
+        path = _absolute(data.path)
+        data = data.model_copy(update={"path": path})
+        overrides.append(f"data.path={json.dumps(path)}")
+    if data.source == "table" and data.sequence is not None and data.sequence.static_path is not None:
+        path = _absolute(data.sequence.static_path)
+        data = data.model_copy(update={"sequence": data.sequence.model_copy(update={"static_path": path})})
+        overrides.append(f"data.sequence.static_path={json.dumps(path)}")
+    return replace(experiment, data=data, overrides=(*experiment.overrides, *overrides))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
 
 
 def _check_countable(experiment: Experiment) -> None:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtlsearch.config import Task, TrialConfig
 from mtlsearch.config.task import LOWER_IS_BETTER
+from mtlsearch.config.trial import DEFAULT_BATCH_SIZE
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.records import CONTINUE, Decision, EpochMetrics, TrialOrder, TrialRecord, derive_seed
 from mtlsearch.search.pruners import build_pruner
@@ -256,7 +257,8 @@ class Search:
 
     def _baseline_config(self) -> TrialConfig:
         baseline = self._experiment.objective.baseline
-        return TrialConfig(model=baseline.model, optimizer=baseline.optimizer, batch_size=baseline.batch_size)
+        batch_size = baseline.batch_size or self._experiment.space.fixed("batch_size") or DEFAULT_BATCH_SIZE
+        return TrialConfig(model=baseline.model, optimizer=baseline.optimizer, batch_size=batch_size)
 
     def _main_metric(self, task: str) -> str:
         return next(each.main_metric for each in self._tasks if each.name == task)

@@ -15,7 +15,7 @@ from mtlsearch.space.domain import Domain, Scalar
 from mtlsearch.space.extremes import extreme
 from mtlsearch.space.flatten import flatten
 from mtlsearch.space.mistakes import Mistakes, Spot
-from mtlsearch.space.tree import Chooser, Component, combinations, leaves, size, suggest
+from mtlsearch.space.tree import Chooser, Component, Fixed, combinations, leaves, size, suggest
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Space:
         """The first constraint that a configuration does not satisfy."""
         row = flatten(config)
         return next((constraint for constraint in self.constraints if not constraint.holds(row)), None)
+
+    def fixed(self, field: str) -> Any:
+        """What every configuration has in this field of `TrialConfig`; None where the field is searched."""
+        node = dict(self.root.fields)[field]
+        return node.value if isinstance(node, Fixed) else None
 
     @property
     def dimensions(self) -> dict[str, Domain]:

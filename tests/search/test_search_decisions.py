@@ -229,6 +229,23 @@ class TestBaselines:
             ("baseline", "COMPLETE", 0.0, "delay"),
         ]
 
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ((), 1024),
+            (("space.batch_size=32",), 32),
+            (("space.batch_size={choice: [32, 64]}",), 1024),
+            (("space.batch_size=32", "objective.baseline.batch_size=128"), 128),
+        ],
+    )
+    def test_their_batches_are_the_spaces(
+        self, read: Read, tmp_path: Path, changes: tuple[str, ...], expected: int
+    ) -> None:
+        """Larger ones would train them with fewer steps, and flatter everything that is compared with them."""
+        order = new(read("objective.metric=delta", *changes), tmp_path).next()
+        assert order is not None
+        assert order.config.batch_size == expected
+
     def test_they_change_nothing_for_sampler_and_pruner(self, read: Read, tmp_path: Path) -> None:
         experiment = read("objective.metric=delta", "search.pruner=median")
         search = new(experiment, tmp_path)

@@ -5,18 +5,20 @@ Axes: N sequences, R rows of the table.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from mtlsearch.config.table import SequenceConfig, TableConfig
 from mtlsearch.data.table.faults import check_named
 from mtlsearch.data.table.kinds import as_texts
 from mtlsearch.data.table.reader import TableReader
-from mtlsearch.data.table.sequence_static import open_static
+from mtlsearch.data.table.sequence_static import StaticFile, open_static
 from mtlsearch.data.table.sequence_tables import SequenceTables, arranged, first_present, load, times_of
 from mtlsearch.data.table.splits import codes_of
+from mtlsearch.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from mtlsearch.data.columns import Ints
 
 
 def long_tables(config: TableConfig, sequence: SequenceConfig, reader: TableReader) -> SequenceTables:
@@ -40,6 +42,7 @@ def long_tables(config: TableConfig, sequence: SequenceConfig, reader: TableRead
     once = _once(config, sequence, reader, static)
     names = [name for name in reader.columns if name not in (sequence.id, *once)]
     exact = [name for task in config.tasks for name in task.label_columns]
+    exact += [sequence.variable] if sequence.variable is not None else []
     columns = {name: column.take(order_R) for name, column in load(reader, [*names, *once], [*exact, *once]).items()}
     first_N = order_R[offset_N[:-1]]
     title_N = as_texts(reader.column(sequence.id)).combine_chunks().take(pa.array(first_N))

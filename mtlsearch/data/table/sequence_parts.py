@@ -88,10 +88,14 @@ class SequenceParts:
         )
 
     def _measurements(self, block: Block) -> Measurements:
+        import numpy as np
+
         names = self.roles.steps.numbers
         if self.config.variable is None or self.config.value is None:
             return block.wide([as_floats(block.columns[name]) for name in names])
-        return block.long(block.columns[self.config.variable], as_floats(block.columns[self.config.value]), names)
+        return block.long(
+            block.columns[self.config.variable], as_floats(block.columns[self.config.value]).astype(np.float32), names
+        )
 
     def _rows_as_steps(self, block: Block) -> StepPart:
         import numpy as np
@@ -101,9 +105,12 @@ class SequenceParts:
         left_R = block.offset_N[1:][block.sequence_R] - np.arange(len(block.sequence_R))
         kept_R = left_R <= kept_N[block.sequence_R]
         roles, columns = self.roles.steps, {name: column.filter(kept_R) for name, column in block.columns.items()}
+        numeric = {name: as_floats(columns[name]).astype(np.float32) for name in roles.numbers}
+        if self.config.time is not None:
+            numeric[f"{self.config.time} since the step before"] = block.gaps[kept_R]
         return StepPart(
             length_N=kept_N,
-            numeric={name: as_floats(columns[name]).astype(np.float32) for name in roles.numbers},
+            numeric=numeric,
             categorical={name: as_texts(columns[name]) for name in roles.categories},
             labels={each.task.name: each.floats(columns) for each in self.labels if each.task.per_step},
         )
@@ -128,6 +135,15 @@ class Block:
     sequence_R: NDArray[np.int64]
     time_R: NDArray[np.float64]
     offset_N: Ints
+
+    @property
+    def gaps(self) -> Floats:
+        """float32 [R]: time since the sequence's row before; 0 at its first."""
+        import numpy as np
+
+        gap_R = np.diff(self.time_R, prepend=0.0)
+        gap_R[self.offset_N[:-1]] = 0
+        return gap_R.astype(np.float32)
 
     def wide(self, columns: Sequence[Any]) -> Measurements:
         """A variable a column [R]; NaN where it was not measured."""

@@ -11,6 +11,7 @@ from mtlsearch.config.table import ColumnConfig, SequenceConfig, TableConfig
 from mtlsearch.data.sequences.binning import channel_encodings
 from mtlsearch.data.sequences.summaries import summary_encodings
 from mtlsearch.data.table.faults import check_named
+from mtlsearch.data.table.kinds import as_texts
 from mtlsearch.data.table.profile import profiles
 from mtlsearch.data.table.reader import TableReader
 from mtlsearch.data.table.roles import Roles, kind_of
@@ -32,9 +33,8 @@ class SequenceRoles:
     def notes(self) -> tuple[str, ...]:
         """For people."""
         of = (("A sequence", self.rows), ("A step", self.steps))
-        return tuple(
-            f"{what} – {note[0].lower()}{note[1:]}" for what, roles in of for note in roles.notes if _says(roles, note)
-        )
+        said = ((what, note) for what, roles in of for note in roles.notes if _says(roles, note))
+        return tuple(f"{what} – {note[0].lower()}{note[1:]}" for what, note in said)
 
 
 def sequence_roles(config: TableConfig, sequence: SequenceConfig, tables: SequenceTables) -> SequenceRoles:
@@ -85,15 +85,12 @@ def _measured(config: TableConfig, sequence: SequenceConfig, tables: SequenceTab
     import pyarrow.compute as pc
 
     assert sequence.variable is not None
-    names = sorted(
-        str(name) for name in pc.unique(tables.steps.column(sequence.variable)).to_pylist() if name is not None
-    )
+    names = sorted(pc.unique(as_texts(tables.steps.column(sequence.variable)).drop_null()).to_pylist())
     dropped = {name for name in names if name in config.drop or config.columns.get(name, ColumnConfig()).type == "drop"}
     others = [name for name in tables.steps.columns if name not in (sequence.variable, sequence.value)]
     reserved = dict(_reserved(config, sequence))
-    left_out = {name: reserved.get(name, "not a measurement") for name in others} | dict.fromkeys(
-        dropped, "dropped by data"
-    )
+    left_out = {name: reserved.get(name, "not a measurement") for name in others}
+    left_out |= dict.fromkeys(dropped, "dropped by data")
     return Roles(tuple(name for name in names if name not in dropped), (), (), left_out)
 
 

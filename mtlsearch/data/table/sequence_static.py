@@ -67,7 +67,8 @@ class StaticFile:
         if not found_N.any():
             raise ConfigError(
                 f"data.sequence.static_path must have rows of the table's sequences, but of column {self.id!r} no "
-                f"value is in both; the table has {id_N[0].as_py()!r}, this file {ids[0].as_py()!r}. Is it the right one?",
+                f"value is in both; the table has {id_N[0].as_py()!r}, this file {ids[0].as_py()!r}. "
+                "Is it the right file?",
                 Where(self.reader.file),
             )
         return np.where(found_N, order_S[index_N], -1), len(ids) - int(found_N.sum())

@@ -50,8 +50,10 @@ class Table:
         )
 
     def files(self) -> tuple[Path, ...]:
-        """The table's files."""
-        return find_files(self.config.path)
+        """The table's files, and those of the static columns beside it."""
+        sequence = self.config.sequence
+        static = find_files(sequence.static_path) if sequence is not None and sequence.static_path is not None else ()
+        return find_files(self.config.path) + static
 
     def read(self, tasks: Sequence[Task]) -> Columns:
         """Looks through the table; its parts are read when they are asked for."""
