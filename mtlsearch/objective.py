@@ -1,7 +1,8 @@
 """The one number that a trial maximises, from its tasks' validation scores.
 
-Δ is the mean relative gain over single-task baselines (Maninis et al., arXiv 1904.08918, eq. 4). A regression
-task's gain is its relative reduction of RMSE: R² passes through 0, where a relative gain has no meaning.
+Δ is the mean relative gain over single-task baselines (Maninis et al., arXiv 1904.08918, eq. 4), of each task's main
+metric. A regression's is RMSE unless the task names another: R² passes through 0, where a relative gain has no
+meaning, and so does kappa. The mean takes metrics that have no unit and are better when higher.
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from mtlsearch.config import Task
-from mtlsearch.config.task import LOWER_IS_BETTER
+from mtlsearch.config.task import LOWER_IS_BETTER, TaskKind
 from mtlsearch.errors import ConfigError, TrialFailed, Where
 from mtlsearch.records import Scores
 
-_MEAN_METRIC = {"binary": "auroc", "regression": "r2"}
-"""What `mean` averages: unit-free and higher is better."""
+_MEAN_METRIC: Mapping[TaskKind, str] = {
+    "binary": "auroc",
+    "multilabel": "auroc",
+    "multiclass": "accuracy",
+    "regression": "r2",
+}
+"""What `mean` averages, whichever metric is a task's main one."""
 
 
 def score(metric: str, tasks: Sequence[Task], scores: Scores, reference: Mapping[str, float]) -> float:
     """The objective, higher is better.
 
     Args:
-        metric: `delta`, `mean` or `task/metric`.
+        metric: `delta` (mean relative gain of the main metrics), `mean` (of the tasks' auroc, accuracy or r2) or
+            `task/metric`.
         tasks: the tasks that count.
         scores: task → metric → value.
         reference: for `delta`, task → the baseline's main metric.

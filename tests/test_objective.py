@@ -46,6 +46,19 @@ def test_mean_averages_auroc_and_r2():
     assert score("mean", TASKS, SCORES, {}) == pytest.approx((0.8 + 0.5) / 2)
 
 
+def test_mean_averages_the_accuracy_of_classes_and_the_auroc_of_many_labels():
+    tasks = [Task(name="group", kind="multiclass", metric="kappa"), Task(name="signs", kind="multilabel")]
+    scores = {"group": {"kappa": 0.3, "accuracy": 0.9}, "signs": {"auroc": 0.7, "micro_auroc": 0.8}}
+    assert score("mean", tasks, scores, {}) == pytest.approx((0.9 + 0.7) / 2)
+
+
+def test_delta_compares_the_metric_that_a_task_names():
+    tasks = [Task(name="watch", kind="regression", metric="mae"), Task(name="group", kind="multiclass", metric="kappa")]
+    scores = {"watch": {"rmse": 9.0, "mae": 6.0, "r2": 0.5}, "group": {"accuracy": 0.9, "kappa": -0.1}}
+    expected = {"watch": pytest.approx(0.25), "group": pytest.approx(0.5)}
+    assert gains(tasks, scores, {"watch": 8.0, "group": -0.2}) == expected
+
+
 @pytest.mark.parametrize(
     ("metric", "value"),
     [

@@ -1,4 +1,7 @@
-"""What every architecture is."""
+"""What every architecture is.
+
+Axes: P predictions (the rows of a table, or the steps of sequences at which an output is wanted), O outputs.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from mtlsearch.models.inputs import Inputs
 class MultiTaskModel(nn.Module, ABC):
     """A batch in, all tasks' outputs side by side out.
 
-    `forward` keeps no state and takes no decision on the data, so `torch.func.functional_call`,
-    `torch.func.vmap` over stacked copies and `torch.export` work on every model.
+    `forward` keeps no state and takes no decision on the data, so `torch.func.functional_call` and `torch.export`
+    work on every model, and `torch.func.vmap` over stacked copies on those whose experts are not recurrent.
     """
 
     def __init__(self, widths: tuple[int, ...]) -> None:
@@ -24,7 +27,7 @@ class MultiTaskModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Tensor:
-        """outputs_BO, O = Σ widths, in task order."""
+        """outputs_PO, O = Σ widths, in task order."""
 
     @property
     def num_tasks(self) -> int:

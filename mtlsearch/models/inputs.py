@@ -2,7 +2,8 @@
 
 Axes: B batch, F numeric columns, C categorical columns, T steps of the longest sequence, S numeric and D
 categorical columns a step, P predictions (the rows of a table, or the steps of sequences at which an output is
-wanted), I inputs in all, N independent networks, n categories of a column, d units of its embedding.
+wanted), I inputs in all, N independent networks, n categories of a column, d units of its embedding, M = B·T.
+Every x_…I has a leading N where networks have embeddings of their own.
 """
 
 from __future__ import annotations
@@ -70,13 +71,21 @@ class Features(NamedTuple):
     """What gates, experts and their kin read. A row of a table is a sequence of one step."""
 
     at_PI: Tensor
-    """The inputs at the predictions. [N, P, I] where N networks have embeddings of their own."""
+    """All inputs at the predictions: the row's own, then the step's."""
 
     steps_BTI: Tensor | None
-    """The inputs at all steps, [B, T, I] or [N, B, T, I]; None when nothing that was built reads them."""
+    """The steps' own inputs at all steps; None when nothing that was built reads them. Of a table: its rows."""
+
+    rows_PI: Tensor | None
+    """Where whole sequences are read: the row's own inputs at the predictions, None when it has none."""
 
     position_P: Tensor | None
     """Where the predictions lie in the flattened B·T; None for a table, whose rows they are."""
+
+
+EMBEDDING_STD = 0.05
+"""Of new embeddings, normal with mean 0. nn.Embedding's 1 drowns the numeric columns: AUROC .9505 against .9522 on
+census's income."""
 
 
 def embedding_size(cardinality: int) -> int:
@@ -85,9 +94,9 @@ def embedding_size(cardinality: int) -> int:
 
 
 def embedding_table(cardinality: int, num_networks: int, generator: torch.Generator) -> nn.Parameter:
-    """Unit normal like nn.Embedding, but the unknown starts at zero: unseen in training, it adds nothing."""
+    """Normal, but the unknown starts at zero: unseen in training, it adds nothing."""
     shape = (cardinality, num_networks, embedding_size(cardinality))
-    table_nNd = torch.empty(shape, device=generator.device).normal_(generator=generator)
+    table_nNd = torch.empty(shape, device=generator.device).normal_(std=EMBEDDING_STD, generator=generator)
     table_nNd[0] = 0
     return nn.Parameter(table_nNd)
 
@@ -131,25 +140,32 @@ class InputLayer(nn.Module):
         self.reads_steps, self.num_networks = reads_steps, num_networks
         self.embeddings = Embeddings(spec.cardinalities, num_networks or 1, generator)
         self.step_embeddings = Embeddings(spec.step_cardinalities, num_networks or 1, generator)
-        self.num_units = spec.num_numeric + self.embeddings.num_units
-        self.num_units += spec.num_step_numeric + self.step_embeddings.num_units
+        of_rows = spec.num_numeric + self.embeddings.num_units
+        of_steps = spec.num_step_numeric + self.step_embeddings.num_units
+        self.num_units = of_rows + of_steps
+        """I of `at_PI`."""
+        self.num_step_units, self.num_row_units = (of_steps, of_rows) if spec.has_steps else (of_rows, 0)
+        """I of `steps_BTI` and of `rows_PI`."""
 
     def forward(self, inputs: Inputs) -> Features:
-        rows_NBI = self._encoded(self.embeddings, inputs.numeric_BF, inputs.categorical_BC)
+        rows_BI = self._encoded(self.embeddings, inputs.numeric_BF, inputs.categorical_BC)
         if inputs.steps is None:
-            return Features(rows_NBI, rows_NBI.unsqueeze(-2) if self.reads_steps else None, None)
-        steps, length = inputs.steps, inputs.steps.numeric_BTS.shape[1]
-        if self.reads_steps:
-            numeric, categorical = steps.numeric_BTS.flatten(0, 1), steps.categorical_BTD.flatten(0, 1)
-            rows = rows_NBI.repeat_interleave(length, dim=-2)
-        else:
-            numeric = steps.numeric_BTS.flatten(0, 1)[steps.position_P]
-            categorical = steps.categorical_BTD.flatten(0, 1)[steps.position_P]
-            rows = rows_NBI[..., steps.position_P // length, :]
-        x = torch.cat([rows, self._encoded(self.step_embeddings, numeric, categorical)], dim=-1)
-        if not self.reads_steps:
-            return Features(x, None, steps.position_P)
-        return Features(x[..., steps.position_P, :], x.unflatten(-2, (-1, length)), steps.position_P)
+            return Features(rows_BI, rows_BI.unsqueeze(-2) if self.reads_steps else None, None, None)
+        steps, num_steps = inputs.steps, inputs.steps.numeric_BTS.shape[1]
+        rows_PI = rows_BI.index_select(-2, steps.position_P // num_steps)
+        if not self.reads_steps:  # then the other steps are never embedded
+            return Features(torch.cat([rows_PI, self._at(steps)], dim=-1), None, None, steps.position_P)
+        numeric_MS, categorical_MD = steps.numeric_BTS.flatten(0, 1), steps.categorical_BTD.flatten(0, 1)
+        steps_MI = self._encoded(self.step_embeddings, numeric_MS, categorical_MD)
+        at_PI = torch.cat([rows_PI, steps_MI.index_select(-2, steps.position_P)], dim=-1)
+        steps_BTI = steps_MI.reshape(*steps_MI.shape[:-2], -1, num_steps, self.num_step_units)
+        return Features(at_PI, steps_BTI, rows_PI if self.num_row_units else None, steps.position_P)
+
+    def _at(self, steps: StepInputs) -> Tensor:
+        """The steps' own inputs at the predictions."""
+        numeric_PS = steps.numeric_BTS.flatten(0, 1).index_select(0, steps.position_P)
+        categorical_PD = steps.categorical_BTD.flatten(0, 1).index_select(0, steps.position_P)
+        return self._encoded(self.step_embeddings, numeric_PS, categorical_PD)
 
     def _encoded(self, embeddings: Embeddings, numeric_BF: Tensor, categorical_BC: Tensor) -> Tensor:
         """x_BI, or x_NBI."""

@@ -3,9 +3,9 @@
 Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018,
 10.1145/3219819.3220007, eq. 5 to 7: y_k = h^k(f^k(x)), f^k(x) = Σ_e g^k(x)_e f_e(x), g^k(x) = softmax(W^k x).
 Where we deviate: dropout after hidden layers when asked for; categorical columns pass through embeddings
-that all tasks share.
+that all tasks share; of a sequence, a gate reads the step of the prediction, whatever its experts read.
 
-Axes: B batch, I inputs, E experts, K tasks, H hidden units, O outputs.
+Axes: P predictions, I inputs, E experts, K tasks, H hidden units, O outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mtlsearch.config import MMoEConfig, MMoEExConfig
 from mtlsearch.models.base import MultiTaskModel
 from mtlsearch.models.experts import build_experts
 from mtlsearch.models.gates import Gates, mix
-from mtlsearch.models.inputs import InputLayer, Inputs, InputSpec
+from mtlsearch.models.inputs import Features, InputLayer, Inputs, InputSpec
 from mtlsearch.models.towers import build_towers
 
 
@@ -36,15 +36,15 @@ class MMoE(MultiTaskModel):
         open_KE: Tensor | None = None,
     ) -> None:
         super().__init__(widths)
-        self.inputs = InputLayer(inputs, generator)
-        self.experts = build_experts(config, config.num_experts, self.inputs.num_units, generator)
+        self.inputs = InputLayer(inputs, generator, reads_steps=config.expert.reads_steps)
+        self.experts = build_experts(config, config.num_experts, self.inputs, generator)
         self.gates = Gates(len(widths), config.num_experts, self.inputs.num_units, generator)
         self.towers = build_towers(config, widths, generator)
         self.register_buffer("open_KE", open_KE)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """outputs_BO."""
-        x_BI = self.inputs(inputs)
-        mixed_KBH = mix(self.gates(x_BI, self.open_KE), self.experts(x_BI))
-        outputs_BO: Tensor = self.towers(mixed_KBH)
-        return outputs_BO
+        """outputs_PO."""
+        features: Features = self.inputs(inputs)
+        mixed_KPH = mix(self.gates(features.at_PI, self.open_KE), self.experts(features))
+        outputs_PO: Tensor = self.towers(mixed_KPH)
+        return outputs_PO

@@ -5,7 +5,7 @@ Equals MMoE with one expert.
 Where we deviate: dropout after hidden layers when asked for; categorical columns pass through embeddings
 that all tasks share.
 
-Axes: B batch, I inputs, K tasks, H hidden units, O outputs.
+Axes: P predictions, K tasks, H hidden units, O outputs.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class SharedBottom(MultiTaskModel):
         generator: torch.Generator,
     ) -> None:
         super().__init__(widths)
-        self.inputs = InputLayer(inputs, generator)
-        self.bottom = build_experts(config, 1, self.inputs.num_units, generator)
+        self.inputs = InputLayer(inputs, generator, reads_steps=config.expert.reads_steps)
+        self.bottom = build_experts(config, 1, self.inputs, generator)
         self.towers = build_towers(config, widths, generator)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """outputs_BO."""
-        f_1BH = self.bottom(self.inputs(inputs))
-        outputs_BO: Tensor = self.towers(f_1BH.expand(self.num_tasks, -1, -1))
-        return outputs_BO
+        """outputs_PO."""
+        f_1PH = self.bottom(self.inputs(inputs))
+        outputs_PO: Tensor = self.towers(f_1PH.expand(self.num_tasks, -1, -1))
+        return outputs_PO

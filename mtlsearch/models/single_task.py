@@ -3,7 +3,7 @@
 Each has the shape of a shared bottom for one task: embeddings, one expert, one tower. All are computed side
 by side, and no parameter or unit of one reaches another.
 
-Axes: B batch, F numeric columns, I inputs, K tasks, d embedding units of a column, H hidden units, O outputs.
+Axes: P predictions, K tasks, H hidden units, O outputs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mtlsearch.config import SingleTaskConfig
 from mtlsearch.models.base import MultiTaskModel
-from mtlsearch.models.inputs import Embeddings, Inputs, InputSpec
-from mtlsearch.models.linear import HiddenLayers
+from mtlsearch.models.experts import build_experts
+from mtlsearch.models.inputs import InputLayer, Inputs, InputSpec
 from mtlsearch.models.towers import build_towers
 
 
@@ -25,15 +25,12 @@ class SingleTask(MultiTaskModel):
         self, config: SingleTaskConfig, inputs: InputSpec, widths: tuple[int, ...], generator: torch.Generator
     ) -> None:
         super().__init__(widths)
-        self.embeddings = Embeddings(inputs.cardinalities, len(widths), generator)
-        num_inputs = inputs.num_numeric + self.embeddings.num_units
-        sizes = (num_inputs, *[config.hidden] * config.expert.num_layers)
-        self.experts = HiddenLayers(len(widths), sizes, config.dropout, generator)
+        num_tasks, reads_steps = len(widths), config.expert.reads_steps
+        self.inputs = InputLayer(inputs, generator, reads_steps=reads_steps, num_networks=num_tasks)
+        self.experts = build_experts(config, num_tasks, self.inputs, generator)
         self.towers = build_towers(config, widths, generator)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """outputs_BO."""
-        numeric_BKF = inputs.numeric_BF.unsqueeze(1).expand(-1, self.num_tasks, -1)
-        x_BKI = torch.cat([numeric_BKF, *self.embeddings(inputs.categorical_BC)], dim=2)
-        outputs_BO: Tensor = self.towers(self.experts(x_BKI.transpose(0, 1)))
-        return outputs_BO
+        """outputs_PO."""
+        outputs_PO: Tensor = self.towers(self.experts(self.inputs(inputs)))
+        return outputs_PO

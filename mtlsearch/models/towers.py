@@ -1,6 +1,6 @@
 """The towers h^k, one a task, computed side by side.
 
-Axes: K tasks, B batch, H units of the representation, W width of the widest output, O = Σ widths outputs.
+Axes: K tasks, P predictions, H units of the representation, W width of the widest output, O = Σ widths outputs.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Towers(nn.Module):
         uneven = len(columns) < len(widths) * widest
         self.register_buffer("columns_O", torch.tensor(columns) if uneven else None, persistent=False)
 
-    def forward(self, x_KBH: Tensor) -> Tensor:
-        """outputs_BO, in task order."""
-        outputs_KBW: Tensor = self.head(self.hidden(x_KBH))
-        outputs_BO = outputs_KBW.transpose(0, 1).flatten(1)
-        return outputs_BO if self.columns_O is None else outputs_BO.index_select(1, self.columns_O)
+    def forward(self, x_KPH: Tensor) -> Tensor:
+        """outputs_PO, in task order."""
+        outputs_KPW: Tensor = self.head(self.hidden(x_KPH))
+        outputs_PO = outputs_KPW.transpose(0, 1).flatten(1)
+        return outputs_PO if self.columns_O is None else outputs_PO.index_select(1, self.columns_O)
 
 
 def build_towers(config: ArchitectureConfig, widths: tuple[int, ...], generator: torch.Generator) -> Towers:

@@ -11,13 +11,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mtlsearch.balancing import BalancedStep, Part, build_balancer
-from mtlsearch.config import ArchitectureConfig, BalancingConfig, MamlMtlConfig
+from mtlsearch.config import ArchitectureConfig, BalancingConfig, ExpertConfig, MamlMtlConfig, MMoEConfig
 from mtlsearch.models import Inputs, InputSpec, MultiTaskModel, build_model
 
 KINDS = get_args(get_args(BalancingConfig)[0])
 CONFIGS = [pytest.param(kind(), id=kind.__name__) for kind in KINDS]
 CONFIGS.append(pytest.param(MamlMtlConfig(order=2, inner_steps=2, inner_fraction=0.5), id="MamlMtlConfig second order"))
 MODELS = [pytest.param(kind(hidden=8), id=kind.__name__) for kind in get_args(get_args(ArchitectureConfig)[0])]
+RECURRENT = [expert for expert in get_args(get_args(ExpertConfig)[0]) if expert.reads_steps]
+MODELS += [
+    pytest.param(MMoEConfig(hidden=8, expert=expert()), id=f"MMoEConfig {expert.__name__}") for expert in RECURRENT
+]
 SIZE = 32
 
 

@@ -53,3 +53,22 @@ def test_what_does_not_fit_on_the_gpu_is_streamed(store: Store) -> None:
     device = torch.device("cuda", 0)
     assert TensorData.load(store, device).description.endswith("on cuda:0")
     assert TensorData.load(store, device, gpu_share=1e-9).description.startswith("streamed: ")
+
+
+@pytest.mark.parametrize("expert", ["gru", "lstm", "rnn"])
+@pytest.mark.parametrize("balancing", [{"kind": "uniform"}, {"kind": "maml_mtl", "inner_lr": 0.01, "order": 2}])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_recurrent_experts_train_on_a_gpu_as_on_a_cpu(
+    tmp_path: Path, expert: str, balancing: dict[str, Any], num_layers: int
+) -> None:
+    """With second gradients, which cuDNN's networks lack, and without cuDNN's warning of scattered weights."""
+    store = store_of(tmp_path / "store", schema(SEQUENCE_TASKS), sequence_splits())
+    model = {"kind": "mmoe", "hidden": 16, "expert": {"kind": expert, "num_layers": num_layers}}
+    trial, ends = order(epochs=3, tasks=SEQUENCE_TASKS, model=model, balancing=balancing), []
+    for device in (torch.device("cpu"), torch.device("cuda", 0)):
+        folder = ExperimentFolder(tmp_path / device.type).trial(3)
+        folder.begin(trial)
+        *_, last = fit(trial, TensorData.load(store, device), folder, World(device=device))
+        assert last is not None
+        ends.append(last.objective)
+    assert ends[0] == pytest.approx(ends[1], abs=0.02)
