@@ -21,15 +21,15 @@ _MEAN_METRIC: Mapping[TaskKind, str] = {
     "multiclass": "accuracy",
     "regression": "r2",
 }
-"""What `mean` averages, whichever metric is a task's main one."""
+"""What `mean` averages, of a task that names no metric in which more is better."""
 
 
 def score(metric: str, tasks: Sequence[Task], scores: Scores, reference: Mapping[str, float]) -> float:
     """The objective, higher is better.
 
     Args:
-        metric: `delta` (mean relative gain of the main metrics), `mean` (of the tasks' auroc, accuracy or r2) or
-            `task/metric`.
+        metric: `delta` (mean relative gain of the main metrics), `mean` (of the tasks' auroc, accuracy or r2, or the
+            metric that a task names, if more of it is better) or `task/metric`.
         tasks: the tasks that count.
         scores: task → metric → value.
         reference: for `delta`, task → the baseline's main metric.
@@ -40,7 +40,7 @@ def score(metric: str, tasks: Sequence[Task], scores: Scores, reference: Mapping
     if metric == "delta":
         return fmean(gains(tasks, scores, reference).values())
     if metric == "mean":
-        return fmean(_defined(scores, task.name, _MEAN_METRIC[task.kind]) for task in tasks)
+        return fmean(_defined(scores, task.name, _mean_metric(task)) for task in tasks)
     task_name, name = metric.split("/")
     value = _defined(scores, task_name, name)
     return -value if name in LOWER_IS_BETTER else value
@@ -81,6 +81,11 @@ def check_metric(metric: str, tasks: Sequence[Task], where: Where | None) -> Non
             f"objective.metric {metric!r} does not fit: {task_name} is a {kind} task. Write one of: {fitting}.",
             where,
         )
+
+
+def _mean_metric(task: Task) -> str:
+    named = task.metric if task.metric not in LOWER_IS_BETTER else None
+    return named or _MEAN_METRIC[task.kind]
 
 
 def _relative_gain(metric: str, value: float, reference: float) -> float:

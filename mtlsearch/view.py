@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 console = Console()
 PLAN_SAMPLES = 5
 """Configurations that a plan shows; fewer than the trials that a sampler draws before it looks at results."""
+
+SHOWN_SCORES = 16
+"""Test scores of the winner."""
 
 SHOWN_COLUMNS = 60
 """Columns, classes or labels that a data set's description names."""
@@ -92,12 +95,17 @@ def print_result(folder: ExperimentFolder) -> None:
     print_leaderboard(board)
     winner = next((row for row in board.rows if row["role"] == "trial" and row["state"] == "COMPLETE"), None)
     if winner is not None:
-        scores = {name.removeprefix("test/"): value for name, value in winner.items() if name.startswith("test/")}
-        _line(
-            f"trial {winner['trial']} on test",
-            "  ".join(f"{name} {short(value)}" for name, value in scores.items() if value is not None),
-        )
+        _line(f"trial {winner['trial']} on test", _test_scores(winner))
     _line("everything is in", str(folder.path))
+
+
+def _test_scores(row: Mapping[str, Any]) -> str:
+    found = {
+        name.removeprefix("test/"): row[name] for name in row if name.startswith("test/") and row[name] is not None
+    }
+    shown = [f"{name} {short(value)}" for name, value in list(found.items())[:SHOWN_SCORES]]
+    more = [f"… {len(found) - SHOWN_SCORES} more in leaderboard.csv"] if len(found) > SHOWN_SCORES else []
+    return "  ".join(shown + more)
 
 
 def print_leaderboard(board: Leaderboard) -> None:

@@ -256,7 +256,9 @@ def test_schema(mtlsearch):
 def test_data_list_names_every_source(mtlsearch):
     ended = mtlsearch("data", "list")
     assert ended.code == 0
-    assert [line.split(":")[0] for line in ended.out.splitlines()] == ["flights", "census"]
+    assert [line.split(":")[0] for line in ended.out.splitlines()] == [
+        *("flights", "census", "synthetic_mmoe", "mimic3", "physionet2012", "pcba", "table")
+    ]
 
 
 def test_data_describe(mtlsearch, space_file):
@@ -264,10 +266,11 @@ def test_data_describe(mtlsearch, space_file):
     assert ended.code == 0
     said = dict(line.split(": ", 1) for line in ended.out.splitlines())
     assert said["source"].startswith("flights (")
-    assert said["task cancelled"] == "binary"
-    assert said["task air_time"].startswith("regression, mean ")
-    assert "distance" in said["numeric columns"]
-    assert "carrier (4)" in said["categorical columns"]
+    assert said["task cancelled"] == "binary, auroc; 53 of 480 positive (11.04%)"
+    assert said["task air_time"].startswith("regression, rmse; mean ")
+    assert said["task air_time"].endswith("; 53 of 480 missing")
+    assert "distance (standardize)" in next(text for name, text in said.items() if name.endswith("numeric columns"))
+    assert "carrier (4)" in said["5 categorical columns"]
     assert [said[name].split(" ")[0] for name in ("train", "validation", "test")] == ["480", "120", "120"]
 
 
@@ -275,9 +278,9 @@ def test_check_prints_the_plan_and_trains_the_extremes(mtlsearch, space_file):
     ended = mtlsearch("check", space_file())
     assert ended.code == 0, ended.err
     *plan, smallest, largest = ended.out.splitlines()
-    assert plan[:7] == [
+    assert plan[1].startswith("data: flights /")
+    assert [plan[0], *plan[2:7]] == [
         "experiment: small",
-        "data: flights",
         "tasks: cancelled (binary, auroc), dep_late15 (binary, auroc), arr_delay (regression, rmse), "
         "air_time (regression, rmse)",
         "objective: delta, maximised",

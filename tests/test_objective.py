@@ -47,7 +47,7 @@ def test_mean_averages_auroc_and_r2():
 
 
 def test_mean_averages_the_accuracy_of_classes_and_the_auroc_of_many_labels():
-    tasks = [Task(name="group", kind="multiclass", metric="kappa"), Task(name="signs", kind="multilabel")]
+    tasks = [Task(name="group", kind="multiclass"), Task(name="signs", kind="multilabel")]
     scores = {"group": {"kappa": 0.3, "accuracy": 0.9}, "signs": {"auroc": 0.7, "micro_auroc": 0.8}}
     assert score("mean", tasks, scores, {}) == pytest.approx((0.9 + 0.7) / 2)
 
@@ -71,6 +71,12 @@ def test_delta_compares_the_metric_that_a_task_names():
 )
 def test_one_metric_is_turned_so_that_more_is_better(metric, value):
     assert score(metric, TASKS, SCORES, {}) == value
+
+
+def test_mean_takes_the_metric_that_a_task_names_if_more_of_it_is_better():
+    kinds = (Task(name="kind", kind="multiclass", metric="kappa"), Task(name="watch", kind="regression", metric="mae"))
+    scores = {"kind": {"accuracy": 0.9, "kappa": 0.4}, "watch": {"mae": 7.0, "r2": 0.5}}
+    assert score("mean", kinds, scores, {}) == pytest.approx((0.4 + 0.5) / 2)
 
 
 @pytest.mark.parametrize("metric", ["delta", "mean", "click/auroc"])

@@ -10,7 +10,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from mtlsearch.data import open_store
+from mtlsearch.data import Store, open_store
 from mtlsearch.data.feed import choose_feed
 from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder, check_new
@@ -39,9 +39,11 @@ class Driver:
         """
         self._check_machine(plan)
         check_new(out)
-        digest = self._open_data(plan)
+        store = open_store(plan.experiment.data)
         with self._machines(plan):
-            folder = ExperimentFolder.create(out, plan.experiment.text, plan.to_json() | {"data_digest": digest})
+            digest = {"data_digest": store.schema.data_digest}
+            folder = ExperimentFolder.create(out, plan.experiment.text, plan.to_json() | digest)
+            self._say_feed(store, plan)
             self._search(plan, folder)
         return folder
 
@@ -55,22 +57,20 @@ class Driver:
         experiment = read_experiment(folder.space, tuple(before.get("overrides", ())))
         plan = make_plan(experiment)
         self._check_machine(plan)
-        digest = self._open_data(plan)
+        store = open_store(experiment.data)
+        digest = store.schema.data_digest
         if digest != before.get("data_digest"):
             raise ConfigError(
                 f"{folder.path} began with data {before.get('data_digest')}, but {experiment.data.source} is now "
                 f"{digest}. Scores on different data cannot be ranked together: start a new search."
             )
         with self._machines(plan):
+            self._say_feed(store, plan)
             self._search(plan, folder)
 
-    def _open_data(self, plan: Plan) -> str:
-        """Converts the data if need be, says how trials will be fed, and names its digest."""
-        store = open_store(plan.experiment.data)
-        self.console.print(
-            f"data: {choose_feed(store, plan.experiment.resources).sentence}", highlight=False, soft_wrap=True
-        )
-        return store.schema.data_digest
+    def _say_feed(self, store: Store, plan: Plan) -> None:
+        sentence = choose_feed(store, plan.experiment.resources).sentence
+        self.console.print(f"data: {sentence}", highlight=False, soft_wrap=True)
 
     def _check_machine(self, plan: Plan) -> None:
         """Refuses what needs no cluster to be refused; the cluster is asked when it is connected."""

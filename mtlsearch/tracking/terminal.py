@@ -36,12 +36,13 @@ def describe(order: TrialOrder) -> str:
 
 
 def format_scores(scores: Scores) -> str:
-    """`cancelled auroc .812 · arr_delay rmse 38.1`: each task's main metric."""
+    """`cancelled auroc .812 · arr_delay rmse 38.1`: each task's main metric, as long as there are not too many."""
     parts = []
-    for task, metrics in scores.items():
+    for task, metrics in list(scores.items())[:SHOWN_TASKS]:
         name, value = next(iter(metrics.items()))
         parts.append(f"{task} {name} {'undefined' if value is None else format(value, '.4g')}")
-    return " · ".join(parts)
+    more = [f"{len(scores) - SHOWN_TASKS} more"] if len(scores) > SHOWN_TASKS else []
+    return " · ".join(parts + more)
 
 
 def format_seconds(seconds: float) -> str:
