@@ -58,8 +58,8 @@ def search(name: str, path: str | None, home: Path) -> dict[str, Any]:
         "seconds": round(done.wall, 1),
         "within_ten_minutes": done.wall <= LONGEST,
         "trials": sum(row["role"] == "trial" for row in rows),
-        "winner": {key: winner[key] for key in ("trial", "model", "objective", "epochs") if key in winner},
-        "parameters": {key: value for key, value in winner.items() if key.startswith("params/") and value},
+        "winner": {key: winner[key] for key in ("trial", "objective", "epochs")},
+        "parameters": {key: value for key, value in winner.items() if value and ("." in key or key == "batch_size")},
         "targets": [
             {
                 "name": f"{name}: {target} on test",
@@ -83,10 +83,12 @@ def _found(target: str, scores: Mapping[str, float]) -> float:
 def main() -> None:
     """Runs the searches that were named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("searches", nargs="*", default=list(WANTED), choices=[*WANTED, []])
+    parser.add_argument("searches", nargs="*", metavar="SEARCH", help=f"some of {', '.join(WANTED)}; all when left out")
     for name in ("census", "physionet2012", "pcba"):
         parser.add_argument(f"--{name}", metavar="DIR")
     options, console = parser.parse_args(), Console()
+    if unknown := set(options.searches) - set(WANTED):
+        parser.error(f"there is no search {', '.join(sorted(unknown))}; there are {', '.join(WANTED)}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in options.searches or WANTED:
         home = Path(tempfile.mkdtemp(prefix="mtlsearch-quality-"))

@@ -1,8 +1,9 @@
 """The experiment's folder: where everything is, written whole or not at all.
 
 DIR/space.yaml          as given            DIR/plan.json       versions, seed, data digest, overrides
-DIR/study.journal       the Optuna study    DIR/leaderboard.csv and .parquet
+DIR/study.journal       the Optuna study    DIR/schema.json     the data's tasks, columns and their encoders
 DIR/trials/00017/       order.json, metrics.jsonl, checkpoint/, test.json
+DIR/leaderboard.csv     and .parquet
 """
 
 from __future__ import annotations
@@ -171,9 +172,13 @@ class ExperimentFolder:
         self.leaderboard = path / "leaderboard.csv"
 
     @classmethod
-    def create(cls, path: Path, space: str, plan: dict[str, Any]) -> ExperimentFolder:
+    def create(cls, path: Path, space: str, plan: dict[str, Any], schema: str) -> ExperimentFolder:
         """A new experiment; the folder appears whole, or not at all.
 
+        Args:
+            space: the space file's text.
+            plan: what made it.
+            schema: the data's schema as JSON: with it and a checkpoint, raw rows can be predicted.
         Raises:
             ConfigError: something is there already, or the place cannot be written to.
         """
@@ -184,6 +189,7 @@ class ExperimentFolder:
             (aside / "trials").mkdir()
             (aside / "space.yaml").write_text(space, encoding="utf-8")
             (aside / "plan.json").write_text(json.dumps(plan, indent=1))
+            (aside / "schema.json").write_text(schema, encoding="utf-8")
             aside.replace(path)
         except OSError as error:
             raise _cannot_make(path, error.strerror) from error

@@ -57,7 +57,8 @@ def print_plan(plan: Plan) -> None:
     experiment = plan.experiment
     budget, resources = experiment.budget, experiment.resources
     wall = f", at most {format_seconds(budget.wall)}" if budget.wall else ""
-    baselines = f"{len(plan.tasks)} single-task baselines, then " if experiment.objective.metric == "delta" else ""
+    compared = experiment.objective.metric == "delta"
+    baselines = f"{_counted(len(plan.tasks), 'single-task baseline')}, then " if compared else ""
     _line("experiment", experiment.name)
     _line("data", " ".join(filter(None, (experiment.data.source, experiment.data.path))))
     _line("tasks", ", ".join(f"{task.name} ({task.kind}, {task.main_metric})" for task in plan.tasks))

@@ -192,7 +192,7 @@ def test_a_folder_that_is_no_experiment(refused, tmp_path, command):
 
 @pytest.mark.parametrize("plan", ["", "{", "[]", "3", '{"overrides": 3}', '{"overrides": [3]}', "\xff"])
 def test_a_damaged_plan(refused, space_file, tmp_path, plan):
-    ExperimentFolder.create(tmp_path / "out", space_file().read_text(), {})
+    ExperimentFolder.create(tmp_path / "out", space_file().read_text(), {}, "{}")
     (tmp_path / "out" / "plan.json").write_text(plan, encoding="latin-1")
     said = refused("resume", tmp_path / "out", "--engine", "local")
     assert said.startswith("out/plan.json: the file must be the ")

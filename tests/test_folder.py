@@ -138,7 +138,7 @@ def test_a_trial_has_one_process(trial):
 
 
 def test_a_new_experiment(tmp_path):
-    folder = ExperimentFolder.create(tmp_path / "made" / "too", "name: ä\r\n", PLAN)
+    folder = ExperimentFolder.create(tmp_path / "made" / "too", "name: ä\r\n", PLAN, "{}")
     assert folder.space.read_bytes().decode() == "name: ä\r\n"
     assert folder.read_plan() == PLAN
     assert ExperimentFolder.open(tmp_path / "made" / "too").path == folder.path
@@ -148,7 +148,7 @@ def test_a_new_experiment(tmp_path):
 
 def test_an_empty_folder_may_be_taken(tmp_path):
     (tmp_path / "out").mkdir()
-    assert ExperimentFolder.create(tmp_path / "out", "", PLAN).read_plan() == PLAN
+    assert ExperimentFolder.create(tmp_path / "out", "", PLAN, "{}").read_plan() == PLAN
 
 
 def test_a_failure_leaves_no_folder(tmp_path, monkeypatch):
@@ -157,7 +157,7 @@ def test_a_failure_leaves_no_folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(ConfigError) as refused:
-        ExperimentFolder.create(tmp_path / "out", "", PLAN)
+        ExperimentFolder.create(tmp_path / "out", "", PLAN, "{}")
     assert str(refused.value) == (
         f"--out {tmp_path / 'out'} cannot be made: No space left on device. Choose a folder that you may write to."
     )
@@ -173,12 +173,12 @@ def test_of_two_drivers_that_make_the_same_folder_one_is_refused(tmp_path, monke
 
     monkeypatch.setattr(Path, "replace", overtaken)
     with pytest.raises(ConfigError, match="cannot be made: Directory not empty"):
-        ExperimentFolder.create(tmp_path / "out", "", PLAN)
+        ExperimentFolder.create(tmp_path / "out", "", PLAN, "{}")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_place_where_something_is(tmp_path, monkeypatch):
-    folder = ExperimentFolder.create(tmp_path / "out", "", PLAN)
+    folder = ExperimentFolder.create(tmp_path / "out", "", PLAN, "{}")
     with pytest.raises(ConfigError, match=r"exists\. Choose another, or go on with `mtlsearch resume "):
         check_new(folder.path)
     (tmp_path / "here").mkdir()
@@ -216,7 +216,7 @@ def test_a_folder_that_is_no_experiment(tmp_path, files, found):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", json.dumps({"overrides": {}}), json.dumps({"overrides": [1]})])
 def test_a_damaged_plan(tmp_path, text):
-    folder = ExperimentFolder.create(tmp_path / "out", "", PLAN)
+    folder = ExperimentFolder.create(tmp_path / "out", "", PLAN, "{}")
     folder.plan.write_text(text)
     with pytest.raises(ConfigError, match=r"but is damaged\. Restore it from a copy\."):
         folder.read_plan()
@@ -229,7 +229,7 @@ def _hold(path: Path, held: object) -> None:
 
 
 def test_one_driver_at_a_time_until_it_dies(tmp_path):
-    folder = ExperimentFolder.create(tmp_path / "out", "", PLAN)
+    folder = ExperimentFolder.create(tmp_path / "out", "", PLAN, "{}")
     spawn = multiprocessing.get_context("spawn")
     held = spawn.Event()
     driver = spawn.Process(target=_hold, args=(folder.path, held))

@@ -184,7 +184,7 @@ def _number(text: str) -> str:
 
 
 def test_a_search_that_has_not_begun_has_an_empty_leaderboard(mtlsearch, space_file, tmp_path):
-    ExperimentFolder.create(tmp_path / "new", space_file().read_text(), {"overrides": []})
+    ExperimentFolder.create(tmp_path / "new", space_file().read_text(), {"overrides": []}, "{}")
     assert mtlsearch("leaderboard", tmp_path / "new").out == "no trial yet\n"
     assert json.loads(mtlsearch("leaderboard", tmp_path / "new", "--format", "json").out) == []
     assert _csv(mtlsearch("leaderboard", tmp_path / "new", "--format", "csv").out) == []

@@ -45,12 +45,7 @@ def convert(config: DataConfig, digest: str, folder: Path) -> None:
     file = next(iter(source.files()), None)
     check_rows(columns, file)
     schema = fit_schema(columns, config.source, digest, file)
-    files = {name: SplitFiles(folder, name) for name in SPLITS}
-    for placed in placed_parts(columns, "writing"):
-        for name in SPLITS:
-            files[name].append(encode_part(placed, schema, name))
-    for name in SPLITS:
-        files[name].finish()
+    write_splits(columns, schema, folder)
     write_whole(folder / SCHEMA, schema.model_dump_json(indent=1))
 
 
@@ -90,6 +85,16 @@ def fit_schema(columns: Columns, source: str, digest: str, file: Path | None) ->
         splits=tuple(_counts(name, len(columns.rows[name]), num_steps[name], labels) for name in SPLITS),
         notes=columns.notes,
     )
+
+
+def write_splits(columns: Columns, schema: DataSchema, folder: Path) -> None:
+    """Encodes all parts and writes the splits' files."""
+    files = {name: SplitFiles(folder, name) for name in SPLITS}
+    for placed in placed_parts(columns, "writing"):
+        for name in SPLITS:
+            files[name].append(encode_part(placed, schema, name))
+    for name in SPLITS:
+        files[name].finish()
 
 
 def encode_part(placed: PlacedPart, schema: DataSchema, name: SplitName) -> Split:

@@ -21,6 +21,11 @@ from mtlsearch.config.task import Task
 from mtlsearch.data.census import Census
 from mtlsearch.data.columns import Columns
 from mtlsearch.data.flights import Flights
+from mtlsearch.data.mimic3 import Mimic3
+from mtlsearch.data.pcba import Pcba
+from mtlsearch.data.physionet2012 import Physionet2012
+from mtlsearch.data.synthetic_mmoe import SyntheticMMoE
+from mtlsearch.data.table import Table
 from mtlsearch.errors import ConfigError
 
 
@@ -50,24 +55,14 @@ def source_of(config: DataConfig) -> Source:
         case CensusConfig():
             return Census(config)
         case SyntheticMMoEConfig():
-            from mtlsearch.data.synthetic_mmoe import SyntheticMMoE
-
             return SyntheticMMoE(config)
         case Mimic3Config():
-            from mtlsearch.data.mimic3 import Mimic3
-
             return Mimic3(config)
         case Physionet2012Config():
-            from mtlsearch.data.physionet2012 import Physionet2012
-
             return Physionet2012(config)
         case PcbaConfig():
-            from mtlsearch.data.pcba import Pcba
-
             return Pcba(config)
         case TableConfig():
-            from mtlsearch.data.table import Table
-
             return Table(config)
         case _:
             assert_never(config)

@@ -41,8 +41,9 @@ class Driver:
         check_new(out)
         store = open_store(plan.experiment.data)
         with self._machines(plan):
-            digest = {"data_digest": store.schema.data_digest}
-            folder = ExperimentFolder.create(out, plan.experiment.text, plan.to_json() | digest)
+            made_from = plan.to_json() | {"data_digest": store.schema.data_digest}
+            schema = store.schema.model_dump_json(indent=1)
+            folder = ExperimentFolder.create(out, plan.experiment.text, made_from, schema)
             self._say_feed(store, plan)
             self._search(plan, folder)
         return folder

@@ -10,10 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mtlsearch.config import Encoding, Task
-from mtlsearch.data.arrow import SplitFiles, read_split
+from mtlsearch.data.arrow import read_split
 from mtlsearch.data.columns import SPLITS, Columns, Part, SplitName, StepPart
-from mtlsearch.data.conversion import encode_part, fit_schema
-from mtlsearch.data.parts import placed_parts
+from mtlsearch.data.conversion import fit_schema, write_splits
 from mtlsearch.data.schema import DataSchema
 from mtlsearch.data.split import Split
 from mtlsearch.errors import ConfigError
@@ -81,12 +80,7 @@ def build(folder: Path, cuts: Sequence[int] = (0, N)) -> tuple[DataSchema, dict[
         notes=("made",),
     )
     schema = fit_schema(columns, "toy", "digest", None)
-    files = {name: SplitFiles(folder, name) for name in SPLITS}
-    for placed in placed_parts(columns, "writing"):
-        for name in SPLITS:
-            files[name].append(encode_part(placed, schema, name))
-    for name in SPLITS:
-        files[name].finish()
+    write_splits(columns, schema, folder)
     return schema, {name: read_split(folder, name) for name in SPLITS}
 
 

@@ -15,8 +15,6 @@ from mtlsearch.data.columns import Columns, Part
 from mtlsearch.data.physionet2012 import Physionet2012
 from mtlsearch.errors import ConfigError
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "physionet2012"
-
 HEADER = "RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death"
 STAY = ("00:00,Age,54", "00:00,Gender,0", "00:00,Height,-1", "00:00,ICUType,4", "00:00,Weight,80.5")
 """Descriptors of a stay, as the challenge writes them."""
@@ -239,11 +237,9 @@ def test_a_parquet_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Path:
+def real(shared_data: Path) -> Path:
     """The challenge's stays, as Parquet, with a sample of their texts."""
-    if not SHARED.is_dir():
-        pytest.skip(f"the challenge's stays are not in {SHARED}")
-    return SHARED
+    return shared_data / "physionet2012"
 
 
 def test_the_real_sample_is_the_same_in_both_forms(real: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def search(
     """Runs a search; on Ray, on the cluster that the test session has."""
     plan = make_plan(read_experiment(space, changes))
     digest = open_store(plan.experiment.data).schema.data_digest
-    folder = ExperimentFolder.create(out, plan.experiment.text, plan.to_json() | {"data_digest": digest})
+    folder = ExperimentFolder.create(out, plan.experiment.text, plan.to_json() | {"data_digest": digest}, "{}")
     with folder.driven():
         session = Session(plan.experiment, plan.tasks, folder, trackers)
         with session.searching():

@@ -37,7 +37,7 @@ REASONS = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ExperimentFolder:
-    return ExperimentFolder.create(tmp_path / "out", "", {"overrides": []})
+    return ExperimentFolder.create(tmp_path / "out", "", {"overrides": []}, "{}")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mtlsearch.data import DataSchema
 from mtlsearch.errors import ConfigError
 from mtlsearch.space import read_experiment
 from mtlsearch.starter import Proposed, start
@@ -179,6 +180,10 @@ def test_init_check_run(mtlsearch: Callable[..., object], write: Write) -> None:
     assert "space.yaml: the space file must be a new one, but it is there already" in again.err
     checked = mtlsearch("check", "space.yaml")
     assert checked.code == 0, checked.err
-    ran = mtlsearch("run", "space.yaml", "--engine", "local", "--trials", 2, "--set", "budget.epochs=2")
+    ran = mtlsearch(
+        *("run", "space.yaml", "--engine", "local", "--trials", 2, "--set", "budget.epochs=2", "--out", "out")
+    )
     assert ran.code == 0, ran.err
-    assert "died" in ran.out
+    assert "data: in memory, " in ran.out
+    schema = DataSchema.model_validate_json(Path("out/schema.json").read_text())
+    assert [task.name for task in schema.tasks] == ["died", "readmitted"]
