@@ -24,11 +24,11 @@ class ConversionBar:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._shown: _Bar | _Lines | None = None
-        self._source, self._stage, self._now = "", "", (0, 0, "rows")
+        self._source, self._stage, self._now = "", "looking", (0, 0, "rows")
 
     def begin(self, source: str) -> None:
         """Starts to wait."""
-        self._source = source
+        self._source, self._stage, self._now = source, "looking", (0, 0, "rows")
         self._timer = threading.Timer(PATIENCE, self._show)
         self._timer.daemon = True
         self._timer.start()

@@ -1,13 +1,17 @@
 """What a user sees of a conversion that takes long."""
 
+import gzip
 import io
+import random
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from mtlsearch import conversion_bar
 from mtlsearch.conversion_bar import ConversionBar
+from mtlsearch.data.csv_stream import open_csv
 from mtlsearch.data.progress import conversion_of, report, shown_by
 
 
@@ -49,6 +53,27 @@ def test_a_bar_on_a_terminal() -> None:
     convert(Console(file=text, force_terminal=True, width=200), 0.5)
     assert "reading" in text.getvalue()
     assert "rows/s" in text.getvalue()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_source_that_has_not_yet_said_anything() -> None:
+    text = io.StringIO()
+    for console in (Console(file=text, width=200), Console(file=text, force_terminal=True, width=200)):
+        with shown_by(ConversionBar(console)), conversion_of("flights"):
+            time.sleep(0.2)
+    assert text.getvalue().count("converting flights, once on this machine: looking") >= 2
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_file_says_how_much_of_it_has_been_read(tmp_path: Path) -> None:
+    """Of a compressed one the compressed bytes, since it does not say how long its text is."""
+    path, text = tmp_path / "x.csv.gz", io.StringIO()
+    path.write_bytes(gzip.compress(random.Random(0).randbytes(8 << 20)))
+    with shown_by(ConversionBar(Console(file=text, width=200))), conversion_of("table"), open_csv(path) as stream:
+        while stream.read(1 << 20):
+            time.sleep(0.05)
+    assert "reading x.csv.gz" in text.getvalue()
+    assert "bytes/s" in text.getvalue()
 
 
 def test_a_report_that_nobody_listens_to_is_no_error() -> None:

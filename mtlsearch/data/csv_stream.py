@@ -7,12 +7,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
+from mtlsearch.data.progress import report
 from mtlsearch.errors import ConfigError, Where
 
 SUFFIXES = ("", ".gz", ".zip")
+
+BUFFER = 1 << 20
+"""Bytes of the file that are read at once."""
 
 
 def find_csv(folder: Path, *names: str) -> Path | None:
@@ -38,15 +43,29 @@ def open_csv(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    if path.suffix == ".gz":
-        with gzip.open(path) as stream:
-            yield cast("IO[bytes]", stream)
-    elif path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive)) as stream:
+    with _Counted(path) as file, BufferedReader(file, BUFFER) as stream:
+        if path.suffix == ".gz":
+            with gzip.open(stream) as text:
+                yield cast("IO[bytes]", text)
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(stream) as archive, archive.open(_only_member(archive)) as text:
+                yield text
+        else:
             yield stream
-    else:
-        with path.open("rb") as stream:
-            yield stream
+
+
+class _Counted(FileIO):
+    """A file that says how much of it has been read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._stage, self._done, self._total = f"reading {path.name}", 0, path.stat().st_size
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self._done += count
+        report(self._stage, min(self._done, self._total), self._total, "bytes")
+        return count
 
 
 def _only_member(archive: zipfile.ZipFile) -> str:

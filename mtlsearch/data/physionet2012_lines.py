@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtlsearch.data.progress import report
 from mtlsearch.errors import ConfigError, Where
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ def read_lines(paths: Sequence[Path], parameters: Sequence[str]) -> Lines:
     """
     import numpy as np
 
-    blocks = [
-        _block(paths[first : first + TEXTS_AT_ONCE], first, parameters) for first in range(0, len(paths), TEXTS_AT_ONCE)
-    ]
+    blocks = []
+    for first in range(0, len(paths), TEXTS_AT_ONCE):
+        report("reading stays", first, len(paths), "stays")
+        blocks.append(_block(paths[first : first + TEXTS_AT_ONCE], first, parameters))
     return Lines(
         np.concatenate([block.stay_K for block in blocks]),
         np.concatenate([block.minute_K for block in blocks]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -21,22 +20,23 @@ class Listener(Protocol):
         """It has ended, well or not."""
 
 
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_listeners: list[Listener] = []
+"""The last one listens. Not a context variable: pyarrow reads a stream from a thread of its own."""
 
 
 def report(stage: str, done: int, total: int | None, unit: str = "rows") -> None:
     """Says how much of a stage is done. Cheap, but not for every row: a part or a file at a time."""
-    if (listener := _listener.get()) is not None:
-        listener.advance(stage, done, total, unit)
+    if _listeners:
+        _listeners[-1].advance(stage, done, total, unit)
 
 
 @contextmanager
 def conversion_of(source: str) -> Iterator[None]:
     """Within it a source is converted."""
-    listener = _listener.get()
-    if listener is None:
+    if not _listeners:
         yield
         return
+    listener = _listeners[-1]
     listener.begin(source)
     try:
         yield
@@ -46,9 +46,9 @@ def conversion_of(source: str) -> Iterator[None]:
 
 @contextmanager
 def shown_by(listener: Listener) -> Iterator[None]:
-    """Within it the listener hears of conversions in this thread."""
-    token = _listener.set(listener)
+    """Within it the listener hears of this process's conversions."""
+    _listeners.append(listener)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _listeners.remove(listener)
