@@ -8,9 +8,12 @@ Axes: N rows, M steps, W width of the list.
 
 from __future__ import annotations
 
+import mmap
 import os
+from collections.abc import Sequence
+from io import RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mtlsearch.data.columns import SplitName
 from mtlsearch.data.split import Split, StepArrays
@@ -18,6 +21,10 @@ from mtlsearch.errors import ConfigError, Where
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+PIECE = 64 << 20
+"""Bytes of a mapped file that are copied at once."""
 
 
 class MatrixFile:
@@ -42,8 +49,9 @@ class MatrixFile:
 
         arrays = {name: column.array(self._num_rows) for name, column in self._columns.items()}
         batch = pa.record_batch(list(arrays.values()), names=list(arrays))
+        maps = [column.map for column in self._columns.values() if column.map is not None]
         with self.path.open("wb") as file:
-            with pa.ipc.new_file(file, batch.schema) as writer:
+            with pa.ipc.new_file(_Releasing(file, maps), batch.schema) as writer:
                 writer.write_batch(batch)
             file.flush()
             os.fsync(file.fileno())
@@ -55,6 +63,8 @@ class _Column:
     def __init__(self, path: Path, like_NW: NDArray[Any]) -> None:
         self.path, self.dtype = path, like_NW.dtype
         self.width = like_NW.shape[1] if like_NW.ndim == 2 else None
+        self.map: mmap.mmap | None = None
+        """The file, once it is complete; None when it is empty."""
         self._file = path.open("wb")
 
     def append(self, array_NW: NDArray[Any]) -> None:
@@ -67,14 +77,40 @@ class _Column:
         import pyarrow as pa
 
         self._file.close()
-        empty = self.path.stat().st_size == 0
-        buffer = pa.py_buffer(b"") if empty else pa.memory_map(str(self.path)).read_buffer()
+        if self.path.stat().st_size > 0:
+            with self.path.open("rb") as file:
+                self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        buffer = pa.py_buffer(b"" if self.map is None else self.map)
         kind = pa.from_numpy_dtype(self.dtype)
         flat = pa.Array.from_buffers(kind, buffer.size // self.dtype.itemsize, [None, buffer])
         if self.width is None:
             return flat
         # Built from its parts because from_arrays cannot tell the number of rows of lists of width 0.
         return pa.FixedSizeListArray.from_buffers(pa.list_(kind, self.width), num_rows, [None], children=[flat])
+
+
+class _Releasing(RawIOBase):
+    """Writes a mapped buffer piece by piece and lets go of each piece's pages: they count as this process's memory."""
+
+    def __init__(self, file: IO[bytes], maps: Sequence[mmap.mmap]) -> None:
+        import numpy as np
+
+        super().__init__()
+        self._file = file
+        self._maps = {np.frombuffer(each, np.uint8).ctypes.data: each for each in maps}
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """All of it. A column's buffer comes from Arrow uncopied, and so at the start of its map."""
+        view, mapped = memoryview(data).cast("B"), self._maps.get(getattr(data, "address", 0))
+        for start in range(0, len(view), PIECE):
+            self._file.write(view[start : start + PIECE])
+            if mapped is not None:
+                mapped.madvise(mmap.MADV_DONTNEED, start, min(PIECE, len(mapped) - start))
+        return len(view)
 
 
 class SplitFiles:

@@ -1,5 +1,6 @@
 """From columns to a store: the same in one part or in many, rows and sequences."""
 
+import mmap
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -103,6 +104,17 @@ def test_the_parts_do_not_matter(tmp_path: Path, cuts: Sequence[int]) -> None:
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == sorted(
         [f"{name}{kind}.arrow" for name in SPLITS for kind in ("", ".steps")]
     ), "nothing stays beside the Arrow files"
+
+
+def test_files_are_framed_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is the smallest piece that can be let go of."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "pieces").mkdir()
+    build(tmp_path / "whole")
+    monkeypatch.setattr("mtlsearch.data.arrow.PIECE", mmap.PAGESIZE)
+    build(tmp_path / "pieces")
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "pieces" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_every_label_and_step_arrives_where_it_belongs(tmp_path: Path) -> None:
