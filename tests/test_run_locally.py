@@ -79,7 +79,15 @@ def interrupted_after(monkeypatch) -> Iterator[Any]:
 
 def test_the_folder_holds_what_made_it_and_what_came_of_it(out, space_file):
     assert {path.name for path in out.iterdir()} == {
-        *("space.yaml", "plan.json", "study.journal", "leaderboard.csv", "leaderboard.parquet", "trials"),
+        *(
+            "space.yaml",
+            "plan.json",
+            "schema.json",
+            "study.journal",
+            "leaderboard.csv",
+            "leaderboard.parquet",
+            "trials",
+        ),
         *("drivers.json", "driver.lock"),
     }
     assert (out / "space.yaml").read_text() == space_file().read_text()
@@ -136,8 +144,9 @@ def test_rows_are_ranked_and_the_three_best_are_scored_on_the_test_split(out):
 def test_what_a_run_prints(mtlsearch, space_file, tmp_path):
     ended = mtlsearch("run", space_file(), "--engine", "local", "--out", tmp_path / "out")
     lines = ended.out.splitlines()
-    assert lines[0] == "small: 4 single-task baselines, then up to 4 trials"
-    assert lines[1].startswith("trial 0 (baseline cancelled) epoch 1: objective +0.")
+    assert lines[0].startswith("data: in memory, ")
+    assert lines[1] == "small: 4 single-task baselines, then up to 4 trials"
+    assert lines[2].startswith("trial 0 (baseline cancelled) epoch 1: objective +0.")
     assert sum(" epoch " in line for line in lines) == 16
     assert lines[-2].split(":")[0].endswith(" on test")
     assert lines[-1] == f"everything is in: {tmp_path / 'out'}"
@@ -209,7 +218,7 @@ def test_resuming_a_finished_search_changes_nothing(mtlsearch, out):
     before = {path: path.read_bytes() for path in files}
     ended = mtlsearch("resume", out, "--engine", "local")
     assert ended.code == 0, ended.err
-    assert ended.out.splitlines()[0] == "small: 4 single-task baselines, then up to 4 trials, 4 of them done"
+    assert ended.out.splitlines()[1] == "small: 4 single-task baselines, then up to 4 trials, 4 of them done"
     assert {path: path.read_bytes() for path in files} == before
 
 
