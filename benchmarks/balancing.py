@@ -5,7 +5,10 @@
 One thread, CPU time; methods take turns in every round, another one first each time. A part that is run again
 replaces its record in the file, no other. The step is the product's own: losses, balancer, fused Adam.
 
-relative: every method at 2, 4 and 12 tasks, as a multiple of `uniform` in the same round's turns.
+relative: every method at 2, 4 and 12 tasks, as a multiple of `uniform` in the same round's turns, on two models:
+    of one layer on 500 inputs, as a table of one-hot columns gives, where almost all work is that layer's; and of two
+    layers on 64, as embedded columns give. MAML-MTL with the batch split 80 to 20, as published, and with all of it
+    on both sides.
 copies: MAML-MTL beside a deep copy of the module for each task with `create_graph=True`; equal gradients first.
 """
 
@@ -42,6 +45,7 @@ from mtlsearch.config import (
     MamlMtlConfig,
     ManualConfig,
     MgdaConfig,
+    MMoEConfig,
     NashMtlConfig,
     PcGradConfig,
     RandomConfig,
@@ -50,7 +54,7 @@ from mtlsearch.config import (
     UpGradConfig,
     WorstCaseConfig,
 )
-from mtlsearch.models import Inputs
+from mtlsearch.models import Inputs, InputSpec, build_model
 from mtlsearch.models.inputs import StepInputs
 from mtlsearch.train.batch import Batch
 from mtlsearch.train.distributed import World
@@ -80,11 +84,18 @@ GRADIENTS: dict[str, BalancingConfig] = {
     "graddrop": GradDropConfig(),
 }
 TWO_STEPS: dict[str, BalancingConfig] = {
-    "maml_mtl": MamlMtlConfig(),
-    "maml_mtl, second order": MamlMtlConfig(order=2),
-    "lee_son": LeeSonConfig(),
-    "lee_son, second order": LeeSonConfig(order=2),
+    "maml_mtl": MamlMtlConfig(inner_fraction=0.8),
+    "maml_mtl, second order": MamlMtlConfig(inner_fraction=0.8, order=2),
+    "maml_mtl, full": MamlMtlConfig(),
+    "maml_mtl, full, second order": MamlMtlConfig(order=2),
+    "lee_son, full": LeeSonConfig(),
+    "lee_son, full, second order": LeeSonConfig(order=2),
 }
+MODELS: dict[str, tuple[int, dict[str, Any]]] = {
+    "one layer, 500 inputs": (500, {"hidden": 64}),
+    "two layers, 64 inputs": (64, {"hidden": 64, "expert": {"kind": "dense", "num_layers": 2}}),
+}
+"""Inputs and what an MMoE of 8 experts has besides."""
 AT_MOST: dict[str, tuple[float, float, float]] = {
     **dict.fromkeys(("manual", *WEIGHTINGS), (1.05, 1.05, 1.05)),
     **dict.fromkeys(("pcgrad", "mgda", "imtl_g", "upgrad"), (1.6, 2.3, 3.5)),
@@ -104,10 +115,10 @@ def methods(num_tasks: int) -> dict[str, BalancingConfig]:
 # Steps -------------------------------------------------------------------------------------------------
 
 
-def dense_batch(num_rows: int, num_tasks: int) -> Batch:
+def dense_batch(num_rows: int, num_tasks: int, num_inputs: int = NUM_INPUTS) -> Batch:
     """Made-up rows."""
     draw = torch.Generator().manual_seed(1)
-    numeric_BF = torch.randn(num_rows, NUM_INPUTS, generator=draw)
+    numeric_BF = torch.randn(num_rows, num_inputs, generator=draw)
     labels_BK = torch.randint(2, (num_rows, num_tasks), generator=draw).float()
     return Batch(Inputs(numeric_BF, torch.zeros(num_rows, 0, dtype=torch.int64)), labels_BK)
 
@@ -161,37 +172,44 @@ def copying_step(model: nn.Module, batch: Batch, lr: float) -> Step:
 
 def relative(options: argparse.Namespace) -> Record:
     """Every method beside `uniform`."""
-    raw = [relative_cell(num_tasks, options.rounds) for num_tasks in NUM_TASKS]
+    raw = [relative_cell(name, num_tasks, options.rounds) for name in MODELS for num_tasks in NUM_TASKS]
     targets = [
-        _target(f"{name}: step, times uniform's, {cell['tasks']} tasks", AT_MOST[name][i], cell["ratios"][name])
-        for name in AT_MOST
-        for i, cell in enumerate(raw)
+        _target(
+            f"{method}: step, times uniform's, {cell['tasks']} tasks, {cell['model']}",
+            AT_MOST[method][NUM_TASKS.index(cell["tasks"])],
+            cell["ratios"][method],
+        )
+        for method in AT_MOST
+        for cell in raw
     ]
     parameters = {
         "architecture": "MMoE, 8 dense experts of 64 units",
-        "inputs": NUM_INPUTS,
+        "models": {name: {"inputs": num_inputs, **fields} for name, (num_inputs, fields) in MODELS.items()},
         "batch": ROWS,
         "tower_hidden": TOWER_HIDDEN,
         "rounds": options.rounds,
         "threads": 1,
         "optimizer": "Adam(fused=True), in the step",
-        "inner_fraction": "full",
     }
     return {"parameters": parameters, "raw": raw, "targets": targets}
 
 
-def relative_cell(num_tasks: int, rounds: int) -> Record:
-    """One number of tasks; each method's ratio is the median of its rounds' over uniform's."""
-    batch, shape = dense_batch(ROWS, num_tasks), Shape(8, num_tasks, 64, ROWS)
+def relative_cell(name: str, num_tasks: int, rounds: int) -> Record:
+    """One model; each method's ratio is the median of its rounds' over uniform's."""
+    num_inputs, fields = MODELS[name]
+    config = MMoEConfig.model_validate({"num_experts": 8, "tower_hidden": TOWER_HIDDEN, **fields})
+    batch, tasks = dense_batch(ROWS, num_tasks, num_inputs), binary_tasks(num_tasks)
     steps = {
-        name: balanced_step(mtlsearch_mmoe(shape).model, batch, config) for name, config in methods(num_tasks).items()
+        method: balanced_step(build_model(config, InputSpec(num_inputs, ()), tasks, seed=0), batch, balancing)
+        for method, balancing in methods(num_tasks).items()
     }
-    medians = {name: median(values) for name, values in seconds_per_step(steps, rounds).items()}
-    ratios = {name: value / medians["uniform"] for name, value in medians.items()}
-    print(num_tasks, "tasks", {name: round(ratio, 2) for name, ratio in ratios.items()}, flush=True)
+    medians = {method: median(values) for method, values in seconds_per_step(steps, rounds).items()}
+    ratios = {method: value / medians["uniform"] for method, value in medians.items()}
+    print(name, num_tasks, "tasks", {method: round(ratio, 2) for method, ratio in ratios.items()}, flush=True)
     return {
+        "model": name,
         "tasks": num_tasks,
-        "median_ms": {name: round(1000 * value, 4) for name, value in medians.items()},
+        "median_ms": {method: round(1000 * value, 4) for method, value in medians.items()},
         "ratios": ratios,
     }
 

@@ -129,19 +129,6 @@ class TrialFolder:
         """Replaces model.json."""
         write_whole(self.model, json.dumps(record.model_dump()))
 
-    def read_model(self) -> ModelRecord | None:
-        """What the model was after its last epoch; None before the first one.
-
-        Raises:
-            ConfigError: the file is damaged.
-        """
-        if not self.model.exists():
-            return None
-        try:
-            return ModelRecord.model_validate_json(self.model.read_bytes())
-        except ValidationError as error:
-            raise _damaged("the file must be what was said of the trial's model", Where(self.model)) from error
-
     def read_order(self) -> TrialOrder:
         """What the trial was asked to do.
 

@@ -26,6 +26,8 @@ class Losses(NamedTuple):
     """The model's own regularisers by name, scalars, scaled already: they are added once, whatever the tasks weigh."""
     present_K: Tensor
     """bool: which tasks have a label in the part, on any rank. The others have loss 0 and take no part in the step."""
+    parting_KPH: Tensor | None = None
+    """What the towers read, if task k's loss depends on the shared parameters through slice k alone."""
 
     @property
     def penalty(self) -> Tensor:

@@ -15,11 +15,13 @@ Axes: K tasks, S entries of the last shared layer.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mtlsearch.balancing.base import BalancedStep, Losses, TaskLosses
+from mtlsearch.balancing.parting import TaskStarts
 from mtlsearch.balancing.weighting import Weighting, weighted_backward
 from mtlsearch.config import GradNormConfig
 
@@ -83,19 +85,23 @@ def filled(beta: float, steps_K: Tensor) -> Tensor:
 
 
 def measured(losses: TaskLosses, found: Losses) -> tuple[Tensor, Tensor]:
-    """Of the whole batch, loss_K and the norms of its gradients at the last shared layer, averaged over ranks first."""
+    """Of the whole batch, loss_K and the norms of its gradients at the last shared layer, averaged over ranks first.
+
+    Hooks by which a wrapped model averages over ranks do not run in these backward passes.
+    """
     shared = [losses.parameters[name] for name in losses.last_shared_names]
     if not shared:
         (loss_K,) = losses.mean_over_ranks([found.loss_K.detach()])
         return loss_K, torch.zeros_like(loss_K)
-    rows = [row(loss, shared) for loss in found.loss_K]
+    starts = TaskStarts(found)
+    rows = [row(starts.gradient(task, shared), shared) for task in range(losses.num_tasks)]
     loss_K, gradient_KS = losses.mean_over_ranks([found.loss_K.detach(), torch.stack(rows)])
     return loss_K, gradient_KS.norm(dim=1)
 
 
-def row(loss: Tensor, shared: list[torch.nn.Parameter]) -> Tensor:
-    """A loss' gradient at the last shared layer as one vector; hooks that average over ranks are not run."""
-    pieces = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True, materialize_grads=True)
+def row(gradients: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:
+    """A loss' gradients at the last shared layer as one vector."""
+    pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, shared, strict=True)]
     return torch.cat([piece.flatten() for piece in pieces])
 
 

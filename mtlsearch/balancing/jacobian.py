@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mtlsearch.balancing.base import BalancedStep, Balancer, Losses, TaskLosses
 from mtlsearch.balancing.linear_rows import LinearRows, linear_rows
+from mtlsearch.balancing.parting import TaskStarts, gradient_of
 
 
 class JacobianBalancer(Balancer):
@@ -72,32 +73,32 @@ class JacobianBalancer(Balancer):
         layers = self.layers(losses, found, shared)
         factored = {layer.parameter for layer in layers}
         shared = [p for p in shared if p not in factored]
-        rows_TN = self._rows(found.loss_K, present, shared, layers)
+        starts = TaskStarts(found, own)
+        rows_TN = self._rows(starts, present, shared, layers)
         shared = [*shared, *(layer.parameter for layer in layers)]
-        tolls = gradient_of(found.penalty, shared) if found.penalties else ()
-        ours = gradient_of(found.loss_K.sum() + found.penalty, own)
-        rows_TN, *others = losses.mean_over_ranks([rows_TN, *ours, *tolls])
+        tolls = gradient_of(found.penalty, [*shared, *own]) if found.penalties else ()
+        rows_TN, *others = losses.mean_over_ranks([rows_TN, *starts.own, *tolls])
         vector_N, weights_T = self.combine(rows_TN, present, layers)
         pieces = torch.split(vector_N, [p.numel() for p in shared[: len(shared) - len(layers)]])
         gradients = [piece.view_as(p) for piece, p in zip(pieces, shared, strict=False)]
         gradients += [layer.combined(weights_T) for layer in layers]
+        gradients += others[: len(own)]
         if tolls:
             torch._foreach_add_(gradients, others[len(own) :])
-        give(shared, gradients)
-        give(own, others[: len(own)])
+        give([*shared, *own], gradients)
         return weights_T
 
     def _rows(
-        self, loss_K: Tensor, present: Sequence[int], shared: Sequence[nn.Parameter], layers: Sequence[LinearRows]
+        self, starts: TaskStarts, present: Sequence[int], shared: Sequence[nn.Parameter], layers: Sequence[LinearRows]
     ) -> Tensor:
         """rows_TN at these parameters; the layers get what is theirs."""
         shape = (len(present), sum(p.numel() for p in shared))
         rows_TN = self._rows_TN
-        if rows_TN is None or rows_TN.shape != shape or rows_TN.device != loss_K.device:
-            self._rows_TN = rows_TN = loss_K.new_empty(shape, requires_grad=False)
+        if rows_TN is None or rows_TN.shape != shape or rows_TN.device != shared[0].device:
+            self._rows_TN = rows_TN = shared[0].new_empty(shape, requires_grad=False)
         places: list[Any] = [*shared, *(layer.edge for layer in layers)]
         for row_N, task in zip(rows_TN, present, strict=True):
-            found = torch.autograd.grad(loss_K[task], places, retain_graph=True, allow_unused=True)
+            found = starts.gradient(task, places)
             pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(found, shared, strict=False)]
             torch.cat([piece.flatten() for piece in pieces], out=row_N)
             for layer, delta_BM in zip(layers, found[len(shared) :], strict=True):
@@ -147,13 +148,6 @@ def gramian(rows_TN: Tensor) -> Tensor:
     chunks_CTN = rows_TN[:, : num_entries - rest].view(num_rows, -1, CHUNK).transpose(0, 1)
     rest_TN = rows_TN[:, num_entries - rest :]
     return (chunks_CTN @ chunks_CTN.mT).sum(0) + rest_TN @ rest_TN.T
-
-
-def gradient_of(loss: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, ...]:
-    """Zeros where the loss does not depend on a parameter; the graph stays for the next one's."""
-    if not parameters:
-        return ()
-    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 def give(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:

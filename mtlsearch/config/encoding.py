@@ -8,6 +8,9 @@ from pydantic import Field
 
 from mtlsearch.config.base import Config
 
+UNSEEN, MISSING, FIRST = 0, 1, 2
+"""Indices of a category that train does not have, of a missing one, and of the first known one."""
+
 
 class Encoding(Config):
     """What is fitted on the training rows, kept with the model and applied to every row."""

@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from mtlsearch.config.base import Config
+from mtlsearch.config.encoding import FIRST, MISSING, UNSEEN
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from mtlsearch.data.columns import Floats, Indices, Strings
-
-UNSEEN, MISSING, FIRST = 0, 1, 2
-"""Indices of a category that train does not have, of a missing one, and of the first known one."""
 
 Shape = Literal["standardize", "log", "quantile", "none"]
 

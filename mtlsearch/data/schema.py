@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mtlsearch.config.base import Config
+from mtlsearch.config.encoding import FIRST
 from mtlsearch.config.task import Task
 from mtlsearch.data.columns import SplitName
-from mtlsearch.data.encoders import FIRST, BinEncoder, CategoricalEncoder, NumericEncoder
+from mtlsearch.data.encoders import BinEncoder, CategoricalEncoder, NumericEncoder
 from mtlsearch.data.mimic3_channels import CHANNEL_OF
 from mtlsearch.data.sequences.binning import measured_variables
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
@@ -115,6 +116,13 @@ class MultiTaskModel(nn.Module, ABC):
     def own_modules(self) -> list[nn.Module]:
         """Parts whose parameters belong to single tasks: every entry is in the way to one task's outputs alone."""
         return [module for module in self.modules() if isinstance(module, Towers)]
+
+    @cached_property
+    def parting(self) -> Towers | None:
+        """The towers before which the tasks' ways part: a task's loss depends on the shared parameters through its
+        slice of the towers' input x_KPH alone."""
+        towers = [module for module in self.modules() if isinstance(module, Towers)]
+        return towers[0] if len(towers) == 1 else None
 
     @property
     def own_names(self) -> frozenset[str]:

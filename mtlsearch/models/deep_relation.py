@@ -67,13 +67,8 @@ class TensorNormal(nn.Module):
 
     @property
     def precisions(self) -> list[Tensor]:
-        """S₁⁻¹, S₂⁻¹, S₃⁻¹."""
+        """S₁⁻¹ [K, K], S₂⁻¹ [I, I], S₃⁻¹ [H, H]."""
         return list(self.buffers())
-
-    @property
-    def covariances(self) -> list[Tensor]:
-        """S₁ [K, K], S₂ [I, I], S₃ [H, H]."""
-        return [inverse(precision.double()).to(precision.dtype) for precision in self.precisions]
 
     def forward(self, w_KIH: Tensor) -> Tensor:
         """½·vec(W)ᵀ (S₁ ⊗ S₂ ⊗ S₃)⁻¹ vec(W), mode by mode."""

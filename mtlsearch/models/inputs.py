@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsearch.config import Architecture
+from mtlsearch.config.encoding import FIRST
 from mtlsearch.models.positions import Positions
-
-NUM_UNKNOWN = 2
-"""Categories begin at this index: 0 is one that training has not seen, 1 a missing one."""
 
 
 class StepInputs(NamedTuple):
@@ -86,7 +84,7 @@ class InputSpec:
     def categories(self) -> dict[str, int]:
         """A row's named categorical columns → how many categories training knows of."""
         named = zip(self.categorical_names, self.cardinalities, strict=False)
-        return {name: max(0, cardinality - NUM_UNKNOWN) for name, cardinality in named}
+        return {name: max(0, cardinality - FIRST) for name, cardinality in named}
 
 
 class Features(NamedTuple):

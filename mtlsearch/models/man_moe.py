@@ -32,10 +32,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlsearch.config import ManMoeConfig, Task
+from mtlsearch.config.encoding import FIRST
 from mtlsearch.models.base import Mixture, MultiTaskModel, Regularized
 from mtlsearch.models.experts import build_experts
 from mtlsearch.models.gates import Gates, mix
-from mtlsearch.models.inputs import NUM_UNKNOWN, Inputs, InputSpec, build_inputs
+from mtlsearch.models.inputs import Inputs, InputSpec, build_inputs
 from mtlsearch.models.linear import BatchedLinear, HiddenLayers
 from mtlsearch.models.towers import build_towers
 
@@ -60,7 +61,7 @@ class ManMoe(MultiTaskModel):
         super().__init__(tasks)
         self.reversal, self.gate_supervision = config.adversarial, config.gate_supervision
         self.column = inputs.categorical_names.index(config.domain)
-        num_domains = inputs.cardinalities[self.column] - NUM_UNKNOWN
+        num_domains = inputs.cardinalities[self.column] - FIRST
         self.inputs = build_inputs(config, without_column(inputs, self.column), generator)
         self.shared = build_experts(config, 1, self.inputs, generator)
         self.private = build_experts(config, num_domains, self.inputs, generator)
@@ -105,7 +106,7 @@ class ManMoe(MultiTaskModel):
 
     def _domain(self, inputs: Inputs) -> Tensor:
         """domain_P, counted from 0; negative where it is unknown or missing."""
-        domain_B = inputs.categorical_BC[:, self.column].long() - NUM_UNKNOWN
+        domain_B = inputs.categorical_BC[:, self.column].long() - FIRST
         if inputs.steps is None:
             return domain_B
         return domain_B.index_select(0, inputs.steps.position_P // inputs.steps.numeric_BTS.shape[1])

@@ -117,6 +117,8 @@ def _check_can_run(experiment: Experiment, served: Served) -> None:
         where = experiment.where("search", "enqueue", index)
         _admitted(experiment, served, 1, where=where, fixed=space.assign(fixed))
     _admitted(experiment, served, 1, where=experiment.where("space", "model"))
+    # What the user's own constraints rule out is ruled out on purpose.
+    experiment = replace(experiment, space=replace(space, constraints=()))
     for section, node in space.root.fields:
         options = node.options if isinstance(node, Branches) and len(node.options) > 1 else ()
         for index, (label, _) in enumerate(options):

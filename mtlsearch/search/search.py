@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -254,7 +255,7 @@ class Search:
             tasks=(task,) if task else tuple(each.name for each in self._tasks),
             metric=f"{task}/{self._main_metric(task)}" if task else self._experiment.objective.metric,
             reference=self._reference() if self._uses_baselines and not task else {},
-            reference_losses=self._reference_losses() if self._uses_baselines and not task else {},
+            reference_losses=self._reference_losses if self._uses_baselines and not task else {},
         )
 
     def _baseline_config(self) -> TrialConfig:
@@ -273,8 +274,9 @@ class Search:
                     f"failed: {trial.user_attrs.get(OUTCOME)}. Change objective.baseline, or write `objective: mean`."
                 )
 
+    @cached_property
     def _reference_losses(self) -> dict[str, float]:
-        """Task → its baseline's training loss in the epoch that was its best."""
+        """Task → its baseline's training loss in the epoch that was its best; asked when all baselines have ended."""
         epochs = {task: self._past(trial.number) for task, trial in self._baselines().items()}
         best = {task: max(past, key=lambda each: each.objective) for task, past in epochs.items() if past}
         return {task: metrics.train_loss[task] for task, metrics in best.items()}

@@ -52,7 +52,8 @@ def _weights(spot: Spot, field: str) -> Node:
         spot.wrong(f"`{field}` must map tasks to weights or ranges, such as {example}, found {shown(spot.value)}")
         return Fixed(None)
     return Component(
-        TaskWeights, tuple((task, read_leaf(spot.child(task), TaskWeight, "weight")) for task in spot.value)
+        TaskWeights,
+        tuple((task, read_leaf(spot.child(task), TaskWeight, "weight", f"{field}.{task}")) for task in spot.value),
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ValidationError
 
 from mtlsearch.config import Config
@@ -22,20 +24,32 @@ _BROKEN = Fixed(None)
 """Stands for what could not be read: its mistake is noted, so this tree is never used."""
 
 
-def read_leaf(spot: Spot, config: type[Config], field: str) -> Fixed | Leaf:
-    """A field of `config` as `spot` gives it."""
+@dataclass(frozen=True)
+class Asked:
+    """What a value is held to."""
+
+    config: type[Config]
+    field: str
+    name: str
+    """What messages call it."""
+
+
+def read_leaf(spot: Spot, config: type[Config], field: str, name: str | None = None) -> Fixed | Leaf:
+    """A field of `config` as `spot` gives it; messages call it `name` where that is not the field's own."""
+    asked = Asked(config, field, name or field)
     if not isinstance(spot.value, Mapping):
-        return Fixed(check(spot, config, field))
-    domain = _read_domain(spot, config, field)
+        return Fixed(_check(spot, asked))
+    domain = _read_domain(spot, asked)
     if domain is None:
         return _BROKEN
     if domain.size == 1:
-        return Fixed(check(spot.instead(next(iter(domain))), config, field))
+        return Fixed(_check(spot.instead(next(iter(domain))), asked))
     return Leaf(domain, spot.where)
 
 
-def check(spot: Spot, config: type[Config], field: str) -> Any:
+def _check(spot: Spot, asked: Asked) -> Any:
     """The value of a field, held to the field's own type and bounds."""
+    config, field = asked.config, asked.field
     try:
         # As JSON, since strict pydantic then takes a list for a tuple and still no text for a number.
         return getattr(config.model_validate_json(json.dumps({field: spot.value})), field)
@@ -43,39 +57,49 @@ def check(spot: Spot, config: type[Config], field: str) -> Any:
         own = [e for e in error.errors(include_url=False) if e["loc"][:1] == (field,) and e["type"] != "missing"]
         if own:
             hint = ". To search over values, write {choice: [...]}." if isinstance(spot.value, list) else ""
-            spot.wrong(must_be(field, own, spot.value) + hint)
+            if any(error["type"].startswith(("greater_than", "less_than")) for error in own):
+                hint = _bounds(config, field)
+            spot.wrong(must_be(asked.name, own, spot.value) + hint)
         return spot.value  # the other errors are of other fields: they are not given here
 
 
-def _read_domain(spot: Spot, config: type[Config], field: str) -> Domain | None:
+def _bounds(config: type[Config], field: str) -> str:
+    """What to write instead of a number that is too small or too large."""
+    words = ((Ge, "from", "ge"), (Gt, "above", "gt"), (Le, "to", "le"), (Lt, "below", "lt"))
+    marks = {type(mark): mark for mark in config.model_fields[field].metadata}
+    said = [f"{word} {getattr(marks[kind], name):g}" for kind, word, name in words if kind in marks]
+    return f". Write a number {' '.join(said)}." if said else ""
+
+
+def _read_domain(spot: Spot, asked: Asked) -> Domain | None:
     forms = [form for form in FORMS if form in spot.value]
     if len(forms) != 1:
         found = listed(spot.value) or "nothing"
         hint = next((near for key in spot.value if (near := nearest(key, FORMS))), "") if not forms else ""
-        spot.wrong(f"`{field}` must be a value or have exactly one of int, float, choice; found {found}.{hint}")
+        spot.wrong(f"`{asked.name}` must be a value or have exactly one of int, float, choice; found {found}.{hint}")
         return None
     form = forms[0]
     for key in spot.value:
         if key not in _OPTIONS[form]:
             spot.wrong_key(key, unknown("key", key, _OPTIONS[form]))
     if form == "choice":
-        return _read_choice(spot.child("choice"), config, field)
+        return _read_choice(spot.child("choice"), asked)
     domain = read_range(spot, form)
-    if domain is None or not _all_allowed(spot.child(form), config, field, _probes(domain)):
+    if domain is None or not _all_allowed(spot.child(form), asked, _probes(domain)):
         return None
     return domain
 
 
-def _read_choice(spot: Spot, config: type[Config], field: str) -> CategoryDomain | None:
+def _read_choice(spot: Spot, asked: Asked) -> CategoryDomain | None:
     items = read_items(spot)
     options: list[Scalar] = []
     for item in items:
         if isinstance(item.value, Mapping | list):
-            item.wrong(f"a choice for `{field}` lists plain values, found {shown(item.value)}")
+            item.wrong(f"a choice for `{asked.name}` lists plain values, found {shown(item.value)}")
             continue
-        value = check(item, config, field)
+        value = _check(item, asked)
         if value in CategoryDomain(tuple(options)):
-            item.wrong(f"{shown(item.value)} is listed twice in the choice for `{field}`")
+            item.wrong(f"{shown(item.value)} is listed twice in the choice for `{asked.name}`")
         options.append(value)
     return CategoryDomain(tuple(options)) if options else None
 
@@ -97,9 +121,9 @@ def _probes(domain: IntDomain | FloatDomain) -> list[Scalar]:
     return [domain.low, domain.high, inside] if stepless else [domain.low, domain.high]
 
 
-def _all_allowed(spot: Spot, config: type[Config], field: str, values: list[Scalar]) -> bool:
+def _all_allowed(spot: Spot, asked: Asked, values: list[Scalar]) -> bool:
     before = len(spot.mistakes.found)
     for value in values:
         if len(spot.mistakes.found) == before:  # one message for one range
-            check(spot.instead(value), config, field)
+            _check(spot.instead(value), asked)
     return len(spot.mistakes.found) == before

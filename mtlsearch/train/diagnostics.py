@@ -63,14 +63,13 @@ class Diagnostics:
 
     def _mixture(self) -> Mixture | None:
         """On the whole sample."""
+        if type(self._model).mixture is MultiTaskModel.mixture:  # then there is nothing to look at
+            return None
         was_training = self._model.training
         self._model.eval()
         found = [self._model.mixture(fewer_predictions(inputs)) for inputs in self._sample()]
         self._model.train(was_training)
-        parts = [mixture for mixture in found if mixture is not None]
-        if not parts:
-            return None
-        gates, experts = zip(*parts, strict=True)
+        gates, experts = zip(*(mixture for mixture in found if mixture is not None), strict=True)
         return Mixture(torch.cat(gates).float(), torch.cat(experts, dim=1).float())
 
     def _sample(self) -> Iterator[Inputs]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -13,9 +15,18 @@ import torch.distributed.nn.functional as dist_functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mtlsearch.models import Inputs, MultiTaskModel, Regularized
+from mtlsearch.models import Inputs, MultiTaskModel
 
 CPU = torch.device("cpu")
+
+
+class Seen(NamedTuple):
+    """Of a batch."""
+
+    outputs_PO: Tensor
+    penalties: Mapping[str, Tensor]
+    parting_KPH: Tensor | None
+    """What the towers read, where the tasks' ways part there (see `MultiTaskModel.parting`)."""
 
 
 class Trainee(nn.Module):
@@ -40,9 +51,27 @@ class Trainee(nn.Module):
         """Of the last shared layer's parameters."""
         return tuple(f"model.{name}" for name in self.model.last_shared_names)
 
-    def forward(self, inputs: Inputs, task: int | None = None) -> Regularized | Tensor:
-        """Outputs and penalties; of one task, its outputs alone."""
-        return self.model.penalised(inputs) if task is None else self.model.of_task(task, inputs)
+    def forward(self, inputs: Inputs, task: int | None = None) -> Seen | Tensor:
+        """What a step sees; of one task, its outputs alone."""
+        if task is not None:
+            return self.model.of_task(task, inputs)
+        with reads_of(self.model.parting) as read:
+            outputs_PO, penalties = self.model.penalised(inputs)
+        return Seen(outputs_PO, penalties, read[0] if read else None)
+
+
+@contextmanager
+def reads_of(module: nn.Module | None) -> Iterator[list[Tensor]]:
+    """What the module is called with inside, one tensor a call."""
+    read: list[Tensor] = []
+    if module is None:
+        yield read
+        return
+    hook = module.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    try:
+        yield read
+    finally:
+        hook.remove()
 
 
 @dataclass(frozen=True)
@@ -82,6 +111,12 @@ class World:
             return trainee
         device_ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(trainee, device_ids=device_ids, broadcast_buffers=False)
+
+    def seed_draws(self, seed: int) -> None:
+        """What layers draw on this rank's device; torch.manual_seed asks every device there could be, 50 µs a step."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor's sum over ranks, in its place; the same bits on every rank."""

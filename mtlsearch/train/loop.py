@@ -126,7 +126,7 @@ class _Trial:
         done = self._means.num_steps
         with closing(self._sampling.epoch(epoch, generator, config.batch_size, replication, done)) as batches:
             for step, batch in enumerate(batches, done):
-                torch.manual_seed(derive_seed(seed, "dropout", epoch, step, self._world.rank))
+                self._world.seed_draws(derive_seed(seed, "dropout", epoch, step, self._world.rank))
                 result = self._train_step(batch)
                 self._means.add(result)
                 self._sampling.observe(result.balanced.losses)
@@ -157,10 +157,9 @@ class _Trial:
         if not any(bad):
             return
         # Where one task's loss is not finite, a step later none is: the one to name is the first.
-        first_K = self._means.first_bad_K
-        assert first_K is not None
+        first_K = self._means.first_bad()
         first = min(range(len(bad)), key=lambda task: (not bad[task], float(first_K[task])))
-        step = "" if first_K[first].isinf() else f", first at step {int(first_K[first])}"
+        step = f", first at step {int(first_K[first])}" if first_K[first] <= self._means.num_steps else ""
         name = self._data.tasks[first].name
         raise TrialFailed(f"the training loss of {name} is {float(loss_K[first]):.3g} in epoch {epoch}{step}")
 

@@ -20,9 +20,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mtlsearch.balancing import Losses, Part
 from mtlsearch.config import Task
-from mtlsearch.models import Inputs, Regularized
+from mtlsearch.models import Inputs
 from mtlsearch.train.batch import Batch
-from mtlsearch.train.distributed import Trainee, World
+from mtlsearch.train.distributed import Seen, Trainee, World
 
 
 class LossTable:
@@ -215,13 +215,13 @@ class BatchLosses:
         """Each tensor's mean over the ranks."""
         return self._world.mean(tensors)
 
-    def _reduce(self, seen: Regularized, part: Part) -> Losses:
+    def _reduce(self, seen: Seen, part: Part) -> Losses:
         """Σ w·l of this rank over Σ w of all, per rank; penalties alike, each prediction counting 1."""
         rows = self._rows[part]
         loss_PL = self._table(seen.outputs_PO.float(), rows.labels_PL)
         loss_K = self._table.by_task((loss_PL * rows.weight_PL).sum(0)) / self._totals(part).weight_K
         penalties = {name: self._mean(value.float(), part) for name, value in seen.penalties.items()}
-        return Losses(loss_K, penalties, self._totals(part).present_K)
+        return Losses(loss_K, penalties, self._totals(part).present_K, seen.parting_KPH)
 
     def _mean(self, penalty: Tensor, part: Part) -> Tensor:
         """A scalar as it is; of penalty_P this rank's share of the mean over the part's predictions."""

@@ -50,49 +50,45 @@ class EpochMeans:
     def __init__(self) -> None:
         self.num_steps = 0
         self._sums: dict[str, Tensor] = {}
-        self.first_bad_K: Tensor | None = None
-        """Step, from 1, at which each task's loss was first not finite; infinite where it always was."""
 
     def add(self, result: StepResult) -> None:
         """Counts one step."""
-        loss_K, penalties, present_K = result.balanced.losses
-        values = {
-            "loss": loss_K,
-            "present": present_K.to(loss_K.dtype),
-            "weights": result.balanced.weights_K,
-            "norm": result.grad_norm,
-            **penalties,
-        }
+        losses = result.balanced.losses
+        loss_K = losses.loss_K
+        if self.num_steps == 0:
+            self._sums = {"present": torch.zeros_like(loss_K), "finite": torch.zeros_like(loss_K)}
+        values = {"loss": loss_K, "weights": result.balanced.weights_K, "norm": result.grad_norm, **losses.penalties}
         for name, value in values.items():
             self._sums[name] = self._sums[name] + value if self.num_steps else value
+        self._sums["present"] += losses.present_K
+        self._sums["finite"] += self._sums["loss"].isfinite()  # a sum that is not stays so
         self.num_steps += 1
-        if self.first_bad_K is None:
-            self.first_bad_K = torch.full_like(loss_K, torch.inf)
-        is_first_K = ~loss_K.isfinite() & self.first_bad_K.isinf()
-        self.first_bad_K = self.first_bad_K.masked_fill(is_first_K, self.num_steps)
+
+    def first_bad(self) -> Tensor:
+        """[K]: step, from 1, at which each task's loss was first not finite; one after the last where it always was."""
+        return self._sums["finite"] + 1
 
     def means(self) -> Means:
         """Over the steps so far; a task's loss over those in which it had a label."""
         sums = dict(self._sums)
         loss_K = sums.pop("loss") / sums.pop("present").clamp(min=1)
+        del sums["finite"]
         means = {name: total / self.num_steps for name, total in sums.items()}
         return Means(loss_K, means.pop("weights"), means.pop("norm"), means)
 
     def state_dict(self) -> dict[str, Any]:
         """What an epoch that is gone on with needs."""
-        return {"num_steps": self.num_steps, "sums": self._sums, "first_bad_K": self.first_bad_K}
+        return {"num_steps": self.num_steps, "sums": self._sums}
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> EpochMeans:
         """From `state_dict()`."""
         means = cls()
-        means.num_steps, means._sums, means.first_bad_K = state["num_steps"], dict(state["sums"]), state["first_bad_K"]
+        means.num_steps, means._sums = state["num_steps"], dict(state["sums"])
         return means
 
     def over_ranks(self, world: World) -> EpochMeans:
         """The same on every rank: the mean of all."""
-        state = self.state_dict()
-        state["sums"] = {name: world.sum(total.clone()) / world.size for name, total in self._sums.items()}
-        if self.first_bad_K is not None:
-            state["first_bad_K"] = world.least(self.first_bad_K.clone())
-        return EpochMeans.of(state)
+        sums = {name: world.sum(total.clone()) / world.size for name, total in self._sums.items()}
+        sums["finite"] = world.least(self._sums["finite"].clone())
+        return EpochMeans.of({"num_steps": self.num_steps, "sums": sums})

@@ -62,12 +62,13 @@ def by_paper(plain: Plain, absent: Absent = NONE) -> Trained:
         if step % EPOCH == 0:
             plain.begin_epoch()
         losses = batch(network, step, absent)
-        loss_K, penalties, _ = losses()
+        found = losses()
+        loss_K = found.loss_K
         present = [k for k in range(NUM_TASKS) if k not in absent.get(step, ())]
         weights = plain.weigh(losses, loss_K.tolist(), present)
         weights = [weight if k in present else 0.0 for k, weight in enumerate(weights)]
         sgd.zero_grad()
-        total = penalties["decay"]
+        total = found.penalties["decay"]
         for k in present:
             total = total + weights[k] * loss_K[k]
         total.backward()

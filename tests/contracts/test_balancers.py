@@ -13,6 +13,7 @@ from toy_balancing import BALANCING, for_tasks
 from toy_models import ARCHITECTURES, SEQUENCES, TABLE, T, small, some_inputs, tasks
 
 from mtlsearch.balancing import BalancedStep, Losses, Part, build_balancer
+from mtlsearch.balancing.parting import TaskStarts
 from mtlsearch.config import (
     AdaShareConfig,
     Architecture,
@@ -83,7 +84,8 @@ class ModelLosses:
             seen = functional_call(self.trainee, dict(parameters), (self.inputs,))
         loss_PK = (seen.outputs_PO - self.labels_PK).square()
         penalties = {name: value.mean() for name, value in seen.penalties.items()}
-        return Losses(loss_PK[self.inside_P[part]].mean(0), penalties, torch.ones(len(TASKS), dtype=torch.bool))
+        present_K = torch.ones(len(TASKS), dtype=torch.bool)
+        return Losses(loss_PK[self.inside_P[part]].mean(0), penalties, present_K, seen.parting_KPH)
 
     def of_task(self, task: int, parameters: Mapping[str, Tensor], part: Part = "all") -> Tensor:
         with twice_differentiable():
@@ -127,6 +129,25 @@ def test_every_parameter_gets_a_finite_gradient_and_the_loss_falls(config, archi
     steps = train(config, architecture, spec, 8)
     assert all(step.losses.loss_K.shape == step.weights_K.shape == (3,) for step in steps)
     assert not any(step.losses.loss_K.requires_grad or step.weights_K.requires_grad for step in steps)
+
+
+@pytest.mark.parametrize(("architecture", "spec"), ON_TABLES + ON_SEQUENCES)
+def test_a_task_starts_where_the_tasks_ways_part(architecture, spec) -> None:
+    losses = ModelLosses(build_model(architecture, spec, TASKS, seed=0), spec, None)
+    found = losses()
+    assert (found.parting_KPH is None) == isinstance(architecture, JmtConfig), "towers of JMT follow one another"
+    shared = [p for name, p in losses.parameters.items() if name not in losses.own_names]
+    own = [p for name, p in losses.parameters.items() if name in losses.own_names]
+    places = [*shared, *([] if found.parting_KPH is None else [found.parting_KPH])]
+    starts = TaskStarts(found, own)
+    for task, loss in enumerate(found.loss_K):
+        ours = starts.gradient(task, places)
+        whole = torch.autograd.grad(loss, places, retain_graph=True, allow_unused=True)
+        for one, other, place in zip(ours, whole, places, strict=True):
+            zero = torch.zeros_like(place)
+            torch.testing.assert_close(zero if one is None else one, zero if other is None else other)
+    for one, other in zip(starts.own, torch.autograd.grad(found.loss_K.sum(), own), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("config", BALANCING)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mtlsearch.config import Task
 from mtlsearch.data import open_store
 from mtlsearch.errors import ConfigError
 from mtlsearch.orchestrate.plan import make_plan
@@ -60,6 +61,31 @@ def test_a_domain_is_looked_for_among_the_columns_once_the_data_is_read(space_fi
     right = make_plan(read_experiment(space_file(space=space.replace("carier", "carrier")))).over(schema)
     assert right.served.categories is not None
     assert "carrier" in right.served.categories
+
+
+def test_a_task_without_any_class_is_an_error_once_the_data_is_read(space_file: WriteSpace) -> None:
+    """A space file does not know of classes, so only the data can show that there is nothing to predict."""
+    plan = make_plan(read_experiment(space_file()))
+    schema = open_store(plan.experiment.data).schema
+    empty = (Task(name="terminal", kind="multiclass"), Task(name="signs", kind="multilabel"))
+    with pytest.raises(ConfigError, match=r"small\.yaml:3.* but 'terminal', 'signs' has none.*`data.tasks`"):
+        plan.over(schema.model_copy(update={"tasks": (*schema.tasks, *empty)}))
+    assert plan.over(schema).served.tasks == schema.tasks
+
+
+def test_a_branch_that_constraints_rule_out_is_no_error_and_never_proposed(space_file: WriteSpace) -> None:
+    space = "{model: {choice: [{kind: shared_bottom, hidden: 4}, {kind: mmoe, hidden: {choice: [4, 8]}}]}}"
+    for constraint, kinds in (("model.kind != 'mmoe'", {"shared_bottom"}), ("hidden > 6", {"mmoe"})):
+        plan = make_plan(read_experiment(space_file(space=space, constraints=f'["{constraint}"]')))
+        assert {config.model.kind for config in plan.first(4)} == kinds
+        assert {config.model.kind for config in plan.extremes()} == kinds
+
+
+def test_a_branch_that_cannot_run_is_an_error_also_where_constraints_rule_it_out(space_file: WriteSpace) -> None:
+    """It is a mistake whatever the constraints say."""
+    space = "{model: {choice: [{kind: shared_bottom, hidden: 4}, {kind: sluice, hidden: 9, num_subspaces: 2}]}}"
+    with pytest.raises(ConfigError, match="num_subspaces must divide hidden"):
+        make_plan(read_experiment(space_file(space=space, constraints='["hidden < 6"]')))
 
 
 def test_constraints_that_nothing_satisfies(space_file: WriteSpace) -> None:

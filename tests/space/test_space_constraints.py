@@ -72,7 +72,8 @@ def test_constraints_reach_fields_of_nested_and_default_components(space_of):
         ("optimizer.alpha < 1", "no configuration has a field `optimizer.alpha`."),
         (
             "kind == 'mmoe'",
-            "`kind` may be model.kind or model.expert.kind or model.regularizer.kind or balancing.kind",
+            "`kind` may be model.kind or model.expert.kind or model.regularizer.kind or balancing.kind or "
+            "sampling.kind or optimizer.kind; write a longer path",
         ),
         ("alpha <", "does not parse"),
         ("alpha = 1", "does not parse"),

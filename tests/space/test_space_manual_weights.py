@@ -79,13 +79,18 @@ def test_constraints_and_enqueued_trials_may_name_them(read) -> None:
         ("{kind: manual}", "`weights` is missing"),
         ("{kind: manual, weights: {}}", "space.yaml:4:38: `weights` must map tasks to weights"),
         ("{kind: manual, weights: 2}", "space.yaml:4:38: `weights` must map tasks to weights"),
-        ("{kind: manual, weights: {a: 0}}", "space.yaml:4:42: `weight` must be greater than 0"),
-        ("{kind: manual, weights: {a: '2'}}", "space.yaml:4:42: `weight` must be a number"),
-        ("{kind: manual, weights: {a: {float: [0, 2]}}}", "`weight` must be greater than 0"),
+        ("{kind: manual, weights: {a: 0}}", "space.yaml:4:42: `weights.a` must be greater than 0.0, found 0. Write a"),
+        ("{kind: manual, weights: {a: -1, b: 2}}", "space.yaml:4:42: `weights.a` must be greater than 0.0, found -1."),
+        ("{kind: manual, weights: {a: '2'}}", "space.yaml:4:42: `weights.a` must be a number"),
+        ("{kind: manual, weights: {a: [1, 2]}}", "`weights.a` must be a number, found [1, 2]. To search over values,"),
+        ("{kind: manual, weights: {a: {float: [0, 2]}}}", "`weights.a` must be greater than 0"),
+        ("{kind: manual, weights: {a: {choice: [1, -2]}}}", "`weights.a` must be greater than 0.0, found -2"),
+        ("{kind: manual, weights: {a: {choice: [1, 1]}}}", "1 is listed twice in the choice for `weights.a`"),
+        ("{choice: [uniform, {kind: manual, weights: {a: -1}}]}", "4:61: `weights.a` must be greater than 0.0"),
         ("{kind: manual, weights: {a: {flot: [1, 2]}}}", "Did you mean `float`?"),
     ],
 )
-def test_what_is_no_weight_is_refused(balancing, message, message_of) -> None:
+def test_what_is_no_weight_is_refused_with_the_task_that_it_is_of(balancing, message, message_of) -> None:
     assert message in message_of(file(balancing))
 
 

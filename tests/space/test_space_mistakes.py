@@ -99,6 +99,22 @@ def test_a_wrong_field(model_mistake, field, message):
 
 
 @pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("alpha: 1.5", "`alpha` must be at most 1.0, found 1.5. Write a number from 0 to 1."),
+        ("alpha: {float: [0, 2]}", "`alpha` must be at most 1.0, found 2.0. Write a number from 0 to 1."),
+        ("alpha: {choice: [-1, 1]}", "`alpha` must be at least 0.0, found -1. Write a number from 0 to 1."),
+        ("dropout: 1", "`dropout` must be less than 1.0, found 1. Write a number from 0 below 1."),
+        ("num_experts: 0", "`num_experts` must be at least 1, found 0. Write a number from 1 to 256."),
+        ("alpha: half", "`alpha` must be a number, found 'half'"),  # no bound is broken
+        ("embedding_size: 0", "`embedding_size` must be at least 1 or 'rule', found 0"),  # nor is a number all there is
+    ],
+)
+def test_a_number_beyond_its_bounds_is_answered_with_both(model_mistake, field, message):
+    assert model_mistake("{kind: mmoeex, " + field + "}").split(": ", 1)[1] == message
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("serch: {}", "1: unknown key 'serch'; allowed: name, data, space, constraints, objective, search, budget, "),

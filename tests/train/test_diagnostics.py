@@ -22,6 +22,7 @@ from mtlsearch.config import (
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.models import MultiTaskModel, build_model
 from mtlsearch.models.diversity import distances
+from mtlsearch.records import ModelRecord
 from mtlsearch.train import TensorData, World, fit
 from mtlsearch.train.diagnostics import SAMPLE, Diagnostics, count, fewer_predictions, multiply_adds, one_row
 
@@ -169,10 +170,9 @@ def test_the_record_is_in_the_trials_folder(tmp_path) -> None:
     data, folder = learnable(), ExperimentFolder(tmp_path).trial(3)
     trial = order(epochs=2)
     folder.begin(trial)
-    assert folder.read_model() is None
+    assert not folder.model.exists()
     epochs = list(fit(trial, data, folder, World()))
-    record = folder.read_model()
-    assert record is not None
+    record = ModelRecord.model_validate_json(folder.model.read_text())
     assert record.epoch == 2
     assert record.num_parameters > 0
     assert record.multiply_adds > 0

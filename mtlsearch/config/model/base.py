@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -33,7 +34,7 @@ class Served:
         return len(self.tasks)
 
 
-class Architecture(Config):
+class Architecture(Config, ABC):
     """Inputs, towers, and what lies between them in each kind's own way."""
 
     kind: str
@@ -59,14 +60,14 @@ class Architecture(Config):
     """Whether it can serve sequences only."""
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Units of the representation that a tower reads."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def reads_steps(self) -> bool:
         """Whether whole sequences are read, not the steps of the predictions alone."""
-        raise NotImplementedError
 
     @property
     def own_tower_layers(self) -> int:
@@ -75,6 +76,11 @@ class Architecture(Config):
 
     def infeasible(self, served: Served) -> str | None:
         """Why this configuration cannot serve what it is to serve, or None when it can."""
+        if served.categories is not None and (empty := [t.name for t in served.tasks if t.num_outputs == 0]):
+            return (
+                f"every task needs an output, but {', '.join(map(repr, empty))} has none: its training rows have no "
+                "class or label. Leave it out of `data.tasks`, or give it labels."
+            )
         widths = sorted({task.num_outputs for task in served.tasks})
         uneven = 0 < widths[0] < widths[-1]
         if isinstance(self.regularizer, DeepRelationConfig) and self.own_tower_layers == 0 and uneven:
