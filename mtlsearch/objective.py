@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from mtlsearch.config import Task
-from mtlsearch.config.task import LOWER_IS_BETTER, TaskKind
+from mtlsearch.config.task import COMPARES, LOWER_IS_BETTER, TaskKind
+from mtlsearch.data.labels import NO_LABEL
 from mtlsearch.errors import ConfigError, TrialFailed, Where
 from mtlsearch.records import Scores
 
@@ -81,6 +82,49 @@ def check_metric(metric: str, tasks: Sequence[Task], where: Where | None) -> Non
             f"objective.metric {metric!r} does not fit: {task_name} is a {kind} task. Write one of: {fitting}.",
             where,
         )
+
+
+def check_defined(metric: str, tasks: Sequence[Task], alike: Mapping[str, str], where: Where | None) -> None:
+    """Refuses an objective that no trial could have.
+
+    Args:
+        alike: task → what its labels in validation are, for tasks of which all are alike or none is there.
+
+    Raises:
+        ConfigError: it needs a metric that these labels leave undefined.
+    """
+    undefined = [task for task in tasks if task.name in alike]
+    needed = [
+        (task.name, name)
+        for task in undefined
+        for name in _needed(metric, task)
+        if _is_undefined(name, alike[task.name])
+    ]
+    if not needed:
+        return
+    task, name = needed[0]
+    others = f" (so it is with {', '.join(other for other, _ in needed[1:])})" if len(needed) > 1 else ""
+    defined = next((f"{each.name}/{each.main_metric}" for each in tasks if each not in undefined), None)
+    instead = f", or write an objective of other tasks, such as {defined}" if defined is not None else ""
+    raise ConfigError(
+        f"objective.metric {metric} needs {name} of task {task!r} on validation, where its labels leave it undefined: "
+        f"{alike[task]}{others}. Split the data otherwise, leave the task out of data.tasks{instead}.",
+        where,
+    )
+
+
+def _needed(metric: str, task: Task) -> tuple[str, ...]:
+    """Metrics of a task that the objective is made of."""
+    if metric == "delta":
+        return (task.main_metric,)
+    if metric == "mean":
+        return (_mean_metric(task),)
+    task_name, name = metric.split("/")
+    return (name,) if task_name == task.name else ()
+
+
+def _is_undefined(metric: str, alike: str) -> bool:
+    return metric in COMPARES or alike == NO_LABEL
 
 
 def _mean_metric(task: Task) -> str:

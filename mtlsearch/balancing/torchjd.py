@@ -1,4 +1,4 @@
-"""Methods whose formula TorchJD has: it turns inner products of gradients into weights, all else is ours.
+"""The methods of the extra: inner products of gradients become weights, by TorchJD or by `solvers`; all else is ours.
 
 - `cagrad`: Liu et al., "Conflict-Averse Gradient Descent", NeurIPS 2021, arXiv 2110.14048, algorithm 1.
 - `mgda`: Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, arXiv 1810.04650,
@@ -10,16 +10,25 @@
 - `fairgrad`: Ban and Ji, "Fair Resource Allocation in Multi-Task Learning", ICML 2024, arXiv 2402.15638, eq. 4.
 - `graddrop`: Chen et al., "Just Pick a Sign", NeurIPS 2020, arXiv 2010.06808, algorithm 1, lines 10 to 15.
 
+TorchJD gives `cagrad`, `aligned_mtl` and `graddrop`. The others are solved here, since its solvers stop early or
+stand still for what is far from equal lengths: MGDA's loop of 100 steps left vectors that oppose a task, IMTL-G's
+pseudo-inverse took short gradients for zeros, the condition of FairGrad and Nash-MTL was unmet for a task whose
+gradient is 1e-3 of the others', and what UPGrad adds to the diagonal left such a task in conflict.
+
 Where we deviate:
-- Inner products are divided by their mean diagonal first. The solvers' tolerances are absolute, so that CAGrad would
-  stand still and UPGrad be the mean once gradients are small. This changes no direction.
+- Inner products are divided by their mean diagonal first, as tolerances and FairGrad's condition are absolute. This
+  changes no other direction.
 - Scale: weights are multiplied so that K equal gradients give K times that gradient: by K where they have sum 1 then
   (all but the following), by K/(1+c) in CAGrad, by K^(α/(α+1)) in FairGrad and, α being 1, in Nash-MTL, whose updates
   would else be of one length however small the gradients; GradDrop is a sum already.
-- Nash-MTL's condition is FairGrad's at α = 1, and is solved as such: to the solver's precision and with no state,
-  where the paper's loop starts from the last step's solution and stops early.
-- MGDA is the paper's Frank-Wolfe loop with TorchJD's stop, a step below 1e-3 or 100 of them: exact for two tasks, to a
-  few per cent of the vector's length for more.
+- Nash-MTL's condition is FairGrad's at α = 1, and is solved as such: to precision and with no state, where the paper's
+  loop starts from the last step's solution and stops early. Where gradients oppose each other, so that no weights
+  solve it, these are what solves it up to `solvers.ROUNDING`.
+- MGDA is the shortest vector itself, which the paper's Frank-Wolfe loop approaches.
+- IMTL-G's weights have sum 1 only where that keeps the update descending and no weight beyond K: of gradients that
+  nearly oppose each other, dividing by their sum would turn the update round, or make it of any length. Where what is
+  equal on all gradients can only be 0, as of g, −g and g, the update is 0.
+- CAGrad stands still once no combination is longer than `SHORT`, which it takes for a Pareto optimum.
 - A task whose gradient is zero at the shared parameters takes no part: its weight is 0.
 - GradDrop is applied to the parameters' gradients, not to those of the shared representation.
 
@@ -29,6 +38,7 @@ Axes: T tasks present in the batch, N shared parameters' entries.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any, assert_never
@@ -36,6 +46,7 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor
 
+from mtlsearch.balancing import solvers
 from mtlsearch.balancing.jacobian import GramianBalancer, JacobianBalancer
 from mtlsearch.balancing.linear_rows import LinearRows
 from mtlsearch.config import (
@@ -56,9 +67,9 @@ WeighingConfig = (
 )
 Weighting = Callable[[Tensor], Tensor]
 
-REGULARISED = 1e-5
-"""Added to the diagonal of UPGrad's inner products, whose sum is 1: more than float32 rows' rounding, and a tenth of
-TorchJD's, by which a conflict may remain."""
+SHORT = 1e-8
+"""Length, in that of all gradients together, below which CAGrad takes a combination for zero. With TorchJD's 1e-4 all
+shared parameters stand still as soon as one task's gradient is that much shorter than the others'."""
 
 
 class TorchJdWeighting(GramianBalancer):
@@ -102,27 +113,31 @@ class GradDrop(JacobianBalancer):
 
 
 def weighting_of(config: WeighingConfig, library: ModuleType) -> Weighting:
-    """TorchJD's."""
+    """Inner products to weights, up to scale."""
     found: Weighting
     match config:
         case CaGradConfig():
-            found = library.CAGradWeighting(c=config.c)
-        case MgdaConfig():
-            found = library.MGDAWeighting()
-        case ImtlGConfig():
-            found = library.IMTLGWeighting()
-        case NashMtlConfig():
-            found = library.FairGradWeighting(alpha=1.0)
+            found = library.CAGradWeighting(c=config.c, norm_eps=SHORT)
         case AlignedMtlConfig():
             found = library.AlignedMTLWeighting()
+        case MgdaConfig():
+            found = solved(solvers.shortest_in_hull)
+        case ImtlGConfig():
+            found = solved(solvers.equal_projections)
+        case NashMtlConfig():
+            found = solved(partial(solvers.fair, alpha=1.0))
         case UpGradConfig():
-            projector = import_module("torchjd.linalg").QuadprogProjector(reg_eps=REGULARISED)
-            found = library.UPGradWeighting(projector=projector)
+            found = solved(solvers.without_conflict)
         case FairGradConfig():
-            found = library.FairGradWeighting(alpha=config.alpha)
+            found = solved(partial(solvers.fair, alpha=config.alpha))
         case _:
             assert_never(config)
     return found
+
+
+def solved(solver: Callable[[solvers.Array], solvers.Array]) -> Weighting:
+    """A solver of arrays on tensors."""
+    return lambda gramian_TT: torch.from_numpy(solver(gramian_TT.numpy()))
 
 
 def scale_of(config: WeighingConfig, num_rows: int) -> float:
@@ -142,7 +157,7 @@ def aggregation(config: TorchJdConfig) -> ModuleType:
     """TorchJD's methods; imported when one is built, as it is an extra.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or broken.
     """
     if (missing := missing_extra(config)) is not None:
         raise ConfigError(missing)

@@ -5,12 +5,15 @@ times; then the gradient of Σ_k L_k(θ_k; outer) with respect to these. The oth
 All K inner gradients come from one forward pass; behind the step only what task k needs is computed. A task without a
 label in the inner part takes no part in the step; one without a label in the outer part adds nothing there.
 
+Of a parameter that belongs to single tasks, each entry is in one L_k alone: the step on Σ_k L_k is every task's own,
+one tensor for all of them.
+
 Axes: K tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
@@ -19,7 +22,8 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from mtlsearch.balancing.base import Losses, TaskLosses
-from mtlsearch.balancing.data_products import Change, FindProducts, Product, Stepped
+from mtlsearch.balancing.data_products import FindProducts, Product, Readings, Stepped
+from mtlsearch.balancing.parting import Place, TaskStarts
 
 Gradient = dict[str, Tensor]
 """By the parameter's name; without those that nothing depends on."""
@@ -29,20 +33,24 @@ Key = TypeVar("Key")
 
 
 class Point(NamedTuple):
-    """One task's θ_k."""
+    """What is one task's alone of θ_k."""
 
     task: int
-    stepped: dict[str, Tensor]
-    """Parameters that are not θ's own."""
+    shared: dict[str, Tensor]
+    """Shared parameters behind the step."""
     d: dict[str, Tensor]
     """Of the weights whose step is not written out: D_BM."""
 
 
 class Stage(NamedTuple):
-    """After the first inner gradients."""
+    """After inner steps."""
 
     losses: Losses
     """At θ, on the inner part."""
+    start: dict[str, Tensor]
+    """All of θ; the gradient is with respect to those that are stepped. Of order 1 a graph of its own begins here."""
+    own: dict[str, Tensor]
+    """Of the parameters that are stepped, those of single tasks, behind their steps."""
     points: list[Point]
     apart: Gradient
     """Of the parameters that are not stepped."""
@@ -66,7 +74,7 @@ class TwoSteps:
         theta = losses.parameters
         stage = self._first(losses, names)
         for _ in range(self.num_steps - 1):
-            stage = stage._replace(points=self._again(losses, stage.points))
+            stage = self._again(losses, stage)
         outer = self._second_order if self.order == 2 else self._first_order
         gradient = added(outer(losses, stage, names), stage.apart)
         if stage.losses.penalties:
@@ -78,86 +86,86 @@ class TwoSteps:
 
     def _first(self, losses: TaskLosses, names: Sequence[str]) -> Stage:
         """Every task's inner gradients, from one forward pass."""
-        theta = losses.parameters
-        candidates = {n: theta[n] for n in names} if self.num_steps == 1 and is_alone(losses) else {}
+        theta, own = losses.parameters, losses.own_names
+        candidates = {n: theta[n] for n in names if n not in own} if self.num_steps == 1 and is_alone(losses) else {}
         with FindProducts(candidates, losses.num_tasks) as finder:
             first = losses.at(theta, "inner")
         products = finder.products
-        sources = {n: p for n, p in theta.items() if n not in products}
-        gradients, slopes = [], []
-        present = first.present_K.tolist()
-        edges = {n: p.y for n, p in products.items()}
-        places: dict[str, Tensor | GradientEdge] = {**sources, **edges}
-        for task, loss in enumerate(first.loss_K.unbind()):
-            if present[task]:
-                found = gradient_of(loss, places, create_graph=self.order == 2)
-                slopes.append((task, {n: found.pop(n) for n in edges if n in found}))
-                gradients.append(found)
-        apart: Gradient = {}
+        edges = {n: p.edge for n, p in products.items()}
+        not_written_out = {name for p in products.values() for name in p.names}
+        shared = {n: theta[n] for n in names if n not in own and n not in not_written_out}
         stepped = set(names)
-        for found in gradients:
-            mine = {n: g.detach() for n, g in found.items() if n not in stepped}
-            apart = added(apart, mine)
-        moves = means(losses, [{n: g for n, g in found.items() if n in stepped} for found in gradients])
-        points = [Point(k, self._moved(theta, move), d) for (k, d), move in zip(slopes, moves, strict=True)]
-        return Stage(first, points, apart, products)
-
-    def _again(self, losses: TaskLosses, points: Sequence[Point]) -> list[Point]:
-        """One more inner step of every task."""
-        gradients = []
-        for task, stepped, _ in points:
-            loss = losses.of_task(task, {**losses.parameters, **stepped}, "inner")
-            gradients.append(gradient_of(loss, stepped, create_graph=self.order == 2))
-        moves = means(losses, gradients)
-        return [
-            p._replace(stepped=p.stepped | self._moved(p.stepped, move)) for p, move in zip(points, moves, strict=True)
+        others = {n: p for n, p in theta.items() if n in own or n not in stepped}
+        starts = TaskStarts(first, tuple(others.values()), twice=self.order == 2)
+        at_once = dict(zip(others, starts.own, strict=True))
+        tasks = [task for task, present in enumerate(first.present_K.tolist()) if present]
+        places: dict[str, Place] = {**shared, **edges}
+        slopes = [found_at(places, starts.gradient(task, tuple(places.values()))) for task in tasks]
+        start: dict[str, Tensor] = dict(theta)
+        if self.order == 1:
+            start = {n: p.detach().requires_grad_(n in stepped) for n, p in theta.items()}
+        apart = {n: g.detach() for n, g in at_once.items() if n not in stepped}
+        moves = [{n: g for n, g in at_once.items() if n in stepped}]
+        moves += [{n: g for n, g in found.items() if n in shared} for found in slopes]
+        own_move, *shared_moves = means(losses, moves)
+        points = [
+            Point(task, self._moved(start, move), {n: found[n] for n in edges if n in found})
+            for task, move, found in zip(tasks, shared_moves, slopes, strict=True)
         ]
+        return Stage(first, start, self._moved(start, own_move), points, apart, products)
+
+    def _again(self, losses: TaskLosses, stage: Stage) -> Stage:
+        """One more inner step of every task."""
+        own_move, moves = Gradient(), list[Gradient]()
+        for point in stage.points:
+            loss = losses.of_task(point.task, {**stage.start, **stage.own, **point.shared}, "inner")
+            found = self._slopes(loss, {**stage.own, **point.shared})
+            own_move = added(own_move, {n: g for n, g in found.items() if n in stage.own})
+            moves.append({n: g for n, g in found.items() if n in point.shared})
+        own_move, *moves = means(losses, [own_move, *moves])
+        points = [
+            point._replace(shared=point.shared | self._moved(point.shared, move))
+            for point, move in zip(stage.points, moves, strict=True)
+        ]
+        return stage._replace(own=stage.own | self._moved(stage.own, own_move), points=points)
+
+    def _slopes(self, loss: Tensor, at: Mapping[Key, Tensor | GradientEdge]) -> dict[Key, Tensor]:
+        return gradient_of(loss, at, create_graph=self.order == 2)
 
     def _moved(self, start: Mapping[str, Tensor], move: Gradient) -> dict[str, Tensor]:
-        """start - η·move, of those that move; of order 1 leaves of the graph."""
-        if self.order == 2:
-            return {n: start[n].sub(g, alpha=self.lr) for n, g in move.items()}
-        return {n: start[n].detach().sub(g, alpha=self.lr).requires_grad_() for n, g in move.items()}
+        """start - η·move, of those that move."""
+        return {n: start[n].sub(g, alpha=self.lr) for n, g in move.items()}
 
-    def _outer(self, losses: TaskLosses, point: Point, products: Mapping[str, Product], bases: Gradient) -> Tensor:
+    def _outer(self, losses: TaskLosses, stage: Stage, point: Point, readings: Readings) -> Tensor:
         """L_k(θ_k; outer)."""
-        theta = losses.parameters
-        changes = {n: Change(products[n], bases[n], d, self.lr) for n, d in point.d.items()}
-        with Stepped(theta, changes):
-            return losses.of_task(point.task, {**theta, **point.stepped}, "outer")
+        at = {**stage.start, **stage.own, **point.shared}
+        with Stepped(at, readings, point.d, self.lr):
+            return losses.of_task(point.task, at, "outer")
 
     def _second_order(self, losses: TaskLosses, stage: Stage, names: Sequence[str]) -> Gradient:
         """All tasks at once: they share the graph of the first inner step."""
-        bases = {n: p.base_BM for n, p in stage.products.items()}
-        outer = [self._outer(losses, point, stage.products, bases) for point in stage.points]
-        if not outer or not names:
-            return {}
-        return gradient_of(torch.stack(outer).sum(), {n: losses.parameters[n] for n in names})
+        readings = Readings(stage.products, is_constant=False)
+        outer = [self._outer(losses, stage, point, readings) for point in stage.points]
+        return gradient_of(torch.stack(outer).sum(), {n: stage.start[n] for n in names}) if outer else {}
 
     def _first_order(self, losses: TaskLosses, stage: Stage, names: Sequence[str]) -> Gradient:
         """One graph in memory at a time."""
-        theta, total = losses.parameters, Gradient()
-        bases = {n: p.base_BM.detach().requires_grad_() for n, p in stage.products.items()}
-        of_bases: Gradient = {}
+        readings = Readings(stage.products, is_constant=True)
         if not names:
-            return total
+            return {}
         for point in stage.points:
-            loss = self._outer(losses, point, stage.products, bases)
-            sources: dict[tuple[str, bool], Tensor] = {(n, False): point.stepped.get(n, theta[n]) for n in names}
-            found = gradient_of(loss, sources | {(n, True): base for n, base in bases.items()})
-            total = added(total, {n: g for (n, is_base), g in found.items() if not is_base})
-            of_bases = added(of_bases, {n: g for (n, is_base), g in found.items() if is_base})
-        for name, d_BM in of_bases.items():
-            (grad,) = torch.autograd.grad(stage.products[name].base_BM, theta[name], d_BM, retain_graph=True)
-            total = added(total, {name: grad})
-        return total
+            loss = self._outer(losses, stage, point, readings)
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
+        found = {n: p.grad for n, p in stage.start.items() if p.grad is not None}
+        return added(found, readings.gradients(losses.parameters))
 
 
 def gradient_of(
     loss: Tensor, at: Mapping[Key, Tensor | GradientEdge], *, create_graph: bool = False
 ) -> dict[Key, Tensor]:
     """Of those that the loss depends on; the graph stays, other tasks' losses share it."""
-    if not loss.requires_grad:
+    if not at or not loss.requires_grad:
         return {}
     found = torch.autograd.grad(
         loss,
@@ -166,7 +174,12 @@ def gradient_of(
         create_graph=create_graph,
         allow_unused=True,
     )
-    return {name: gradient for name, gradient in zip(at, found, strict=True) if gradient is not None}
+    return found_at(at, found)
+
+
+def found_at(places: Iterable[Key], gradients: Iterable[Tensor | None]) -> dict[Key, Tensor]:
+    """By name; without those that nothing depends on."""
+    return {name: gradient for name, gradient in zip(places, gradients, strict=True) if gradient is not None}
 
 
 def added(total: Gradient, more: Gradient) -> Gradient:

@@ -79,7 +79,8 @@ class ColumnConfig(Config):
 
     @model_validator(mode="after")
     def _only_numbers_are_encoded(self) -> ColumnConfig:
-        if self.type in ("category", "drop") and "encode" in self.model_fields_set:
+        # By value: what another process reads back from our JSON has every field set.
+        if self.type in ("category", "drop") and self.encode != Encoding():
             raise ValueError(f"`encode` belongs to a number, but the type is {self.type}: remove one of them")
         return self
 
@@ -186,6 +187,14 @@ class TableConfig(Config):
     def has_steps(self) -> bool:
         """Whether rows are sequences."""
         return self.sequence is not None
+
+    @property
+    def labels_alone(self) -> frozenset[str]:
+        """Columns that hold labels and nothing else. A file that lacks one has no label of that task."""
+        also = {self.group, self.time, self.split, *(task.weight for task in self.tasks)}
+        if self.sequence is not None:
+            also |= {self.sequence.id, self.sequence.time, self.sequence.variable, self.sequence.value}
+        return frozenset(name for task in self.tasks for name in task.label_columns if name not in also)
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> TableConfig:

@@ -24,6 +24,9 @@ Of several classes or labels, `auroc`, `f1` and `average_precision` are the mean
 
 LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 
+COMPARES = frozenset({"auroc", "average_precision", "kappa", "linear_kappa", "r2"})
+"""Metrics that are undefined where a task's labels are all alike."""
+
 
 class Task(Config):
     """One task of a data set."""

@@ -12,7 +12,7 @@ from mtlsearch.data.columns import SPLITS, Columns
 from mtlsearch.errors import ConfigError, Where
 
 if TYPE_CHECKING:
-    from mtlsearch.data.columns import Floats
+    from mtlsearch.data.columns import LabelValues
 
 
 def check_rows(columns: Columns, file: Path | None) -> None:
@@ -22,7 +22,7 @@ def check_rows(columns: Columns, file: Path | None) -> None:
             raise ConfigError(f"every split must have rows, but {name} is empty. Add rows for it.", _where(file))
 
 
-def check_finite(name: str, column_N: Floats, first_row: int, file: Path | None) -> None:
+def check_finite(name: str, column_N: LabelValues, first_row: int, file: Path | None) -> None:
     """Raises ConfigError for the first infinite value; NaN is a missing one.
 
     Args:

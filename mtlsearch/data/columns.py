@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats: TypeAlias = NDArray[np.float32]
+    LabelValues: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
     Ints: TypeAlias = NDArray[np.int64]
     Indices: TypeAlias = NDArray[np.int32]
 
@@ -37,8 +38,8 @@ class StepPart:
     """float32 [M]; NaN is missing."""
     categorical: Mapping[str, Strings]
     """Strings [M]; null is missing."""
-    labels: Mapping[str, Floats]
-    """Task that has a label a step → float32 [M], or [M, L]; NaN is missing."""
+    labels: Mapping[str, LabelValues]
+    """Task that has a label a step → [M], or [M, L]; see `Part.labels`."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Part:
     """float32 [N]; NaN is missing."""
     categorical: Mapping[str, Strings]
     """Strings [N]; null is missing."""
-    labels: Mapping[str, Floats]
+    labels: Mapping[str, LabelValues]
     """Task that has a label a row → float32 [N], or [N, L]: 0 or 1, the class's index, or the value in original
-    units; NaN is missing."""
+    units, which is float64 where it may be far from 0 (a year, a Unix time); NaN is missing."""
     weights: Mapping[str, Floats] = field(default_factory=dict)
     """Task → float32 [N], at least 0: how much each row's loss counts. A task without an entry weighs all alike."""
     steps: StepPart | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtlsearch.config.data import DataConfig
 from mtlsearch.config.encoding import Encoding
+from mtlsearch.config.task import Task
 from mtlsearch.data.arrow import SplitFiles
 from mtlsearch.data.checks import check_finite, check_rows
 from mtlsearch.data.columns import SPLITS, Columns, SplitName, StepPart
@@ -33,7 +34,7 @@ from mtlsearch.data.split import Split, StepArrays
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mtlsearch.data.columns import Floats
+    from mtlsearch.data.columns import Floats, LabelValues
 
 SCHEMA = "schema.json"
 
@@ -82,6 +83,7 @@ def fit_schema(columns: Columns, source: str, digest: str, file: Path | None) ->
         weighted=weighted,
         label_mean=tuple(fit.scale[0] for fit in labels["train"]),
         label_std=tuple(fit.scale[1] for fit in labels["train"]),
+        centred=tuple(fit.task.name for fit in labels["train"] if fit.is_far),
         splits=tuple(_counts(name, len(columns.rows[name]), num_steps[name], labels) for name in SPLITS),
         notes=(*columns.notes, *one_class_notes(labels)),
     )
@@ -105,7 +107,7 @@ def encode_part(placed: PlacedPart, schema: DataSchema, name: SplitName) -> Spli
         name=name,
         numeric_NF=encode_numeric(schema.numeric, chosen.numeric, num_rows),
         categorical_NC=encode_categorical(schema.categorical, chosen.categorical, chosen.numeric, num_rows),
-        labels_NL=_matrix([chosen.labels[task.name] for task in schema.row_tasks], num_rows),
+        labels_NL=_matrix([_stored(chosen.labels, task, schema) for task in schema.row_tasks], num_rows),
         weights_NW=_matrix([chosen.weights[task] for task in schema.weighted], num_rows),
         row_N=rows_N + placed.first_row,
     )
@@ -161,11 +163,19 @@ def _encode_steps(steps: StepPart, schema: DataSchema) -> StepArrays:
         offset_N=np.concatenate([np.zeros(1, np.int64), np.cumsum(steps.length_N)]),
         numeric_MS=encode_numeric(schema.step_numeric, steps.numeric, num_steps),
         categorical_MD=encode_categorical(schema.step_categorical, steps.categorical, steps.numeric, num_steps),
-        labels_MJ=_matrix([steps.labels[task.name] for task in schema.step_tasks], num_steps),
+        labels_MJ=_matrix([_stored(steps.labels, task, schema) for task in schema.step_tasks], num_steps),
     )
 
 
-def _matrix(columns: Sequence[Floats], num_rows: int) -> NDArray[Any]:
+def _stored(labels: Mapping[str, LabelValues], task: Task, schema: DataSchema) -> LabelValues:
+    """A task's labels less what float32 has no digits for."""
+    import numpy as np
+
+    offset = schema.label_offset(task.name)
+    return labels[task.name].astype(np.float64) - offset if offset else labels[task.name]
+
+
+def _matrix(columns: Sequence[LabelValues], num_rows: int) -> NDArray[Any]:
     """Columns [N] and [N, L] side by side."""
     import numpy as np
 
@@ -180,4 +190,5 @@ def _counts(name: SplitName, num_rows: int, num_steps: int, labels: Labels) -> S
         num_steps=num_steps,
         missing=tuple(fit.missing for fit in labels[name]),
         frequencies=tuple(tuple(fit.frequencies.tolist()) for fit in labels[name]),
+        alike=tuple(fit.trivial for fit in labels[name]),
     )

@@ -13,7 +13,7 @@ from mtlsearch.config.data import DataConfig
 from mtlsearch.data.sources import tasks_of
 from mtlsearch.errors import ConfigError, Where
 
-FORMAT = 2
+FORMAT = 3
 """Counts up whenever the files of a store, or the encoders, change."""
 
 _SETTLED = 2.0

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtlsearch.data.columns import Floats
+    from mtlsearch.data.columns import LabelValues
 
+NO_LABEL = "no label at all"
 
 MOST_NAMED = 8
 """Tasks that a sentence names."""
+
+FAR = 1000
+"""Deviations between 0 and the mean beyond which labels are stored less the mean: float32 holds 7 digits, so that
+nearer ones lose less than 1e-4 of a deviation, and farther ones, as Unix times, all that tells them apart."""
 
 
 class LabelFit:
@@ -35,10 +40,11 @@ class LabelFit:
         self.missing, self.present = 0, 0
         self.moments = Moments()
         """Of a regression task."""
+        self._low, self._high = np.inf, -np.inf
         self.frequencies: NDArray[np.int64] = np.zeros(_num_counted(task), np.int64)
         self._label_present = np.zeros(len(self.frequencies), np.int64)
 
-    def add(self, labels_N: Floats) -> None:
+    def add(self, labels_N: LabelValues) -> None:
         """Counts [N] or [N, L] labels in."""
         import numpy as np
 
@@ -48,7 +54,9 @@ class LabelFit:
         self.missing, self.present = self.missing + len(columns_NL) - num_there, self.present + num_there
         match self.task.kind:
             case "regression":
-                self.moments.add(columns_NL[there_NL].astype(np.float64))
+                values = columns_NL[there_NL].astype(np.float64)
+                self.moments.add(values)
+                self._low, self._high = values.min(initial=self._low), values.max(initial=self._high)
             case "multiclass":
                 classes = columns_NL[there_NL].astype(np.int64)
                 self.frequencies += np.bincount(classes, minlength=len(self.frequencies))
@@ -62,13 +70,19 @@ class LabelFit:
         return (self.moments.mean, self.moments.std) if self.task.kind == "regression" else (0.0, 1.0)
 
     @property
+    def is_far(self) -> bool:
+        """Whether the labels are so far from 0 that float32 would blur them."""
+        mean, std = self.scale
+        return abs(mean) > FAR * std
+
+    @property
     def trivial(self) -> str | None:
         """What the labels are when a constant would predict them all; else None."""
         if self.present == 0:
-            return "no label at all"
+            return NO_LABEL
         match self.task.kind:
             case "regression":
-                return None if self.moments.std > 0 else f"only {self.moments.mean:g}"
+                return None if self._low < self._high and self.moments.std > 0 else f"only {self.moments.mean:g}"
             case "multiclass":
                 (found,) = self.frequencies.nonzero()
                 return None if len(found) > 1 else f"only {self.task.classes[found[0]]!r}"

@@ -14,7 +14,7 @@ from mtlsearch.data.columns import SPLITS, Columns, Part, SplitName, StepPart
 from mtlsearch.data.progress import report
 
 if TYPE_CHECKING:
-    from mtlsearch.data.columns import Floats, Ints
+    from mtlsearch.data.columns import Ints, LabelValues
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def take_rows(part: Part, rows_N: Ints) -> Part:
     )
 
 
-def labels_of(part: Part, task: Task) -> Floats:
+def labels_of(part: Part, task: Task) -> LabelValues:
     """A task's labels, of rows or of steps."""
     if not task.per_step:
         return part.labels[task.name]

@@ -24,6 +24,8 @@ class SplitCounts(Config):
     """Per task: rows (or steps) without any label."""
     frequencies: tuple[tuple[int, ...], ...]
     """Per task: how often each class or label is there; of a binary task its positives alone; of a regression none."""
+    alike: tuple[str | None, ...] = ()
+    """Per task: what its labels are where all are alike, or none is there; else None."""
 
 
 class DataSchema(Config):
@@ -44,6 +46,8 @@ class DataSchema(Config):
     """Per task, for standardising labels: the training rows' mean; 0 for a task that is no regression."""
     label_std: tuple[float, ...]
     """Per task: the training rows' standard deviation; 1 for a task that is no regression."""
+    centred: tuple[str, ...] = ()
+    """Tasks whose labels are stored less their mean, since float32 would blur labels so far from 0."""
     splits: tuple[SplitCounts, ...]
     notes: tuple[str, ...] = ()
     """What a user should know of this data, a sentence each."""
@@ -121,6 +125,11 @@ class DataSchema(Config):
     def step_tasks(self) -> tuple[Task, ...]:
         """Tasks with a label a step, whose labels are `labels_MJ`."""
         return tuple(task for task in self.tasks if task.per_step)
+
+    def label_offset(self, task: str) -> float:
+        """What the labels of a task are stored less."""
+        means = zip(self.tasks, self.label_mean, strict=True)
+        return next(mean for each, mean in means if each.name == task) if task in self.centred else 0.0
 
     def counts(self, name: SplitName) -> SplitCounts:
         """One split's counts."""

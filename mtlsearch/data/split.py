@@ -38,7 +38,8 @@ class Split:
     """int32 below the column's cardinality; 0 is a category that train does not have, 1 is missing."""
     labels_NL: Floats
     """float32, of the tasks that have one label a row, in task order, a multilabel task's labels side by side:
-    original units, 0 or 1, or the class's index; NaN is missing."""
+    original units, less the mean for those tasks that the schema calls centred, 0 or 1, or the class's index; NaN is
+    missing."""
     weights_NW: Floats
     """float32, of the tasks that the schema calls weighted, in its order."""
     row_N: Ints

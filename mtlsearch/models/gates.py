@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from mtlsearch.models.linear import linear_parameter
 
+SMALL_PRODUCT = 400
+"""Multiplications below which a CPU's `torch.bmm` is a plain loop, several times slower."""
+
 
 class Gates(nn.Module):
     """K softmax gates over E experts."""
@@ -52,7 +55,18 @@ class Gates(nn.Module):
             logit_KEP = logit_KEP.masked_fill(~open_KE.unsqueeze(2), float("-inf"))
         if self.training and self.expert_dropout > 0:
             logit_KEP = without_some(logit_KEP, self.expert_dropout)
-        return logit_KEP.softmax(1).permute(2, 0, 1).contiguous()
+        return with_contiguous_slopes(logit_KEP.softmax(1).permute(2, 0, 1).contiguous())
+
+
+def with_contiguous_slopes(x: Tensor) -> Tensor:
+    """The same tensor; its gradients are contiguous, and theirs.
+
+    Otherwise a second gradient comes here in the logits' layout. A CPU's `torch.bmm` knows few layouts: of others it
+    takes the products one prediction at a time, which was half of a second-order step.
+    """
+    if x.requires_grad:
+        x.register_hook(lambda slope: with_contiguous_slopes(slope.contiguous()))  # type: ignore[no-untyped-call]
+    return x
 
 
 def without_some(logit_KEP: Tensor, share: float) -> Tensor:
@@ -73,5 +87,7 @@ def mix(gate_PKE: Tensor, f_EPH: Tensor) -> Tensor:
 
 def mix_one(gate_P1E: Tensor, f_EPH: Tensor) -> Tensor:
     """One task's mixture, mixed_PH."""
-    # A batch of P products of one row each is many times slower on a CPU.
-    return (gate_P1E.transpose(1, 2) * f_EPH.transpose(0, 1)).sum(1)
+    f_PEH = f_EPH.transpose(0, 1)
+    if f_EPH.shape[0] * f_EPH.shape[2] < SMALL_PRODUCT:
+        return (gate_P1E.transpose(1, 2) * f_PEH).sum(1)
+    return torch.bmm(gate_P1E, f_PEH).squeeze(1)

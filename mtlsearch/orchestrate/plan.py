@@ -20,7 +20,7 @@ from mtlsearch.config.balancing.gradient import missing_extra
 from mtlsearch.config.model.experts import Expert
 from mtlsearch.data import DataSchema, tasks_of
 from mtlsearch.errors import ConfigError, Where
-from mtlsearch.objective import check_metric
+from mtlsearch.objective import check_defined, check_metric
 from mtlsearch.records import derive_seed
 from mtlsearch.search import first_configurations
 from mtlsearch.space import CategoryDomain, Experiment, Random, Space
@@ -52,10 +52,17 @@ class Plan:
         """The plan held against the data itself, of which a space file only knows where it is.
 
         Raises:
-            ConfigError: a choice of model that could never run on it.
+            ConfigError: a choice of model that could never run on it, or an objective that it leaves undefined.
         """
         served = Served(schema.tasks, schema.has_steps, schema.categories, schema.num_columns)
         _check_can_run(self.experiment, served)
+        alike = zip(schema.tasks, schema.counts("validation").alike, strict=True)
+        check_defined(
+            self.experiment.objective.metric,
+            schema.tasks,
+            {task.name: labels for task, labels in alike if labels is not None},
+            self.experiment.where("objective", "metric"),
+        )
         return replace(self, served=served)
 
     @property

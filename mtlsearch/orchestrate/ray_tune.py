@@ -15,7 +15,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import dropwhile
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import ray
@@ -39,6 +41,9 @@ OBJECT_STORE_BYTES = 80 * 1024 * 1024
 
 MOST_ACTORS = 10_000
 """No bound: as many trials run at once as the cluster has room for."""
+
+MOST_OF_A_REASON = 500
+"""Characters of an error that stand beside its trial; some errors list all that is wrong."""
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -219,14 +224,18 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
 
 
 def _reason(errors: Path) -> str:
-    """The last failure's own words: the last line of a traceback, the first line of anything else.
+    """The last failure's own words: the error below the frames of a traceback, the first line of anything else.
 
     Args:
-        errors: Tune's file, which begins each failure with a line `Failure # 2 (occurred at …)`.
+        errors: Tune's file, which begins each failure with a line `Failure # 2 (occurred at …)`. An actor that cannot
+            start has frames there too, under Ray's own words, which tell only that it died.
     """
     _, _, last = errors.read_text().rpartition("Failure # ")
-    lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
-    return lines[-1] if "Traceback" in last else lines[0]
+    lines = [line for line in last.splitlines()[1:] if line.strip()]
+    frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
+    below = dropwhile(lambda line: line.startswith(" "), lines[frames[-1] + 1 :] if frames else ())
+    reason = " ".join(line.strip() for line in below) or lines[0].strip()
+    return shorten(reason, MOST_OF_A_REASON, placeholder=" …")
 
 
 def start_ray(address: str | None) -> None:

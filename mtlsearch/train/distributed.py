@@ -25,7 +25,7 @@ class Seen(NamedTuple):
 
     outputs_PO: Tensor
     penalties: Mapping[str, Tensor]
-    parting_KPH: Tensor | None
+    parting_KPH: Tensor | None = None
     """What the towers read, where the tasks' ways part there (see `MultiTaskModel.parting`)."""
 
 

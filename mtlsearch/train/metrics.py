@@ -72,7 +72,9 @@ def _multiclass(outputs_NC: Tensor, labels_N1: Tensor) -> dict[str, float]:
 
 
 def _regression(outputs_N1: Tensor, labels_N1: Tensor) -> dict[str, float]:
-    outputs_N, labels_N = outputs_N1[:, 0], labels_N1[:, 0]
+    # Both less the labels' mean, which changes no error: squares of what is far from 0 would leave R² no digits.
+    mean = labels_N1[:, 0].mean()
+    outputs_N, labels_N = outputs_N1[:, 0] - mean, labels_N1[:, 0] - mean
     return {
         "rmse": float(mean_squared_error(outputs_N, labels_N, squared=False)),
         "mae": float(mean_absolute_error(outputs_N, labels_N)),

@@ -33,6 +33,8 @@ class LabelColumn(NamedTuple):
     mean: float
     std: float
     """What scales it: 0 and 1 unless the task is a regression."""
+    offset: float
+    """What the store's labels are less than the original ones."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Targets:
             weight = schema.weighted.index(task.name) if task.name in schema.weighted else None
             if task.name in chosen:
                 sources = range(taken[task.per_step], taken[task.per_step] + task.num_labels)
-                columns += [LabelColumn(task, source, weight, mean, std) for source in sources]
+                offset = schema.label_offset(task.name)
+                columns += [LabelColumn(task, source, weight, mean, std, offset) for source in sources]
             taken[task.per_step] += task.num_labels
         return cls(tuple(tasks), tuple(columns), device)
 
@@ -76,8 +79,8 @@ class Targets:
 
     @cached_property
     def mean(self) -> Tensor:
-        """float32 [L]: what is taken off labels."""
-        return torch.tensor([column.mean for column in self.columns], device=self.device)
+        """float32 [L]: what is taken off stored labels."""
+        return torch.tensor([column.mean - column.offset for column in self.columns], device=self.device)
 
     @cached_property
     def std(self) -> Tensor:
@@ -101,7 +104,8 @@ class Targets:
         scales = [(column.task, column.mean, column.std) for column in self.columns]
         wide = [(mean, std) for task, mean, std in dict.fromkeys(scales) for _ in range(task.num_outputs)]
         mean_O, std_O = torch.tensor(wide, dtype=torch.float64, device=outputs_PO.device).unbind(1)
-        labels = labels_PL.double() * self.std.double() + self.mean.double()
+        offset_L = torch.tensor([column.offset for column in self.columns], dtype=torch.float64, device=self.device)
+        labels = labels_PL.double() * self.std.double() + self.mean.double() + offset_L
         return outputs_PO.double() * std_O + mean_O, labels
 
     def labelled(self, block: Block, task: Task) -> Tensor:

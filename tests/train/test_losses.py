@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from mtlsearch.balancing import Losses
 from mtlsearch.config import Task
-from mtlsearch.models import Inputs, Regularized
+from mtlsearch.models import Inputs
 from mtlsearch.train import World
 from mtlsearch.train.batch import Batch
+from mtlsearch.train.distributed import Seen
 from mtlsearch.train.losses import BatchLosses, LossTable
 
 LATE, DELAY, GONE = (Task(name=n, kind=k) for n, k in (("late", "binary"), ("delay", "regression"), ("gone", "binary")))
@@ -50,11 +51,11 @@ class Linear(nn.Module):
     def by_name(self) -> dict[str, nn.Parameter]:
         return dict(self.named_parameters())
 
-    def forward(self, inputs: Inputs) -> Regularized:
+    def forward(self, inputs: Inputs) -> Seen:
         """With two penalties: one of the weights, one that each prediction has of its own."""
         rows_BF = inputs.numeric_BF if self.row_P is None else inputs.numeric_BF[self.row_P]
         penalties = {"weights": self.weight.square().sum(), "rows": rows_BF.square().sum(1)}
-        return Regularized(rows_BF @ self.weight, penalties)
+        return Seen(rows_BF @ self.weight, penalties)
 
 
 def fresh() -> torch.Generator:
@@ -234,9 +235,9 @@ def test_a_penalty_in_bfloat16_is_summed_in_float32() -> None:
 class InBfloat16(Linear):
     """Whose penalties come from autocast."""
 
-    def forward(self, inputs: Inputs) -> Regularized:
-        outputs_PO, penalties = super().forward(inputs)
-        return Regularized(outputs_PO, {name: value.bfloat16() for name, value in penalties.items()})
+    def forward(self, inputs: Inputs) -> Seen:
+        outputs_PO, penalties, _ = super().forward(inputs)
+        return Seen(outputs_PO, {name: value.bfloat16() for name, value in penalties.items()})
 
 
 @dataclass(frozen=True)

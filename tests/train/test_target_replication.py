@@ -12,9 +12,9 @@ import torch
 from conftest_train import CPU, SEQUENCE_TASKS, learnable, learnable_sequences, schema, sequence_splits
 from torch import Tensor, nn
 
-from mtlsearch.models import Regularized
 from mtlsearch.train import TensorData, World
 from mtlsearch.train.batch import Batch
+from mtlsearch.train.distributed import Seen
 from mtlsearch.train.losses import BatchLosses, LossTable, counting
 
 COLUMN_OF = {"sick": 0, "died": 1, "stay": 2, "signs": 3, "group": 5}
@@ -38,8 +38,8 @@ class Given(nn.Module):
         super().__init__()
         self.outputs_PO = outputs_PO
 
-    def forward(self, inputs: object) -> Regularized:
-        return Regularized(self.outputs_PO, {})
+    def forward(self, inputs: object) -> Seen:
+        return Seen(self.outputs_PO, {})
 
 
 def steps_of(batch: Batch, b: int) -> Tensor:

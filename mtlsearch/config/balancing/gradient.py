@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, ClassVar, Literal
 
@@ -20,10 +22,11 @@ class PcGradConfig(Config):
 
 
 class TorchJdConfig(Config):
-    """A method whose formula TorchJD has."""
+    """A method of the extra."""
 
     needs: ClassVar[tuple[str, ...]] = ("torchjd",)
-    """Packages of the extra that the method imports."""
+    """Packages that must be there. All ask for TorchJD, those too whose formula is solved here: the extra's methods are
+    there together or not at all."""
 
 
 class CaGradConfig(TorchJdConfig):
@@ -51,8 +54,6 @@ class ImtlGConfig(TorchJdConfig):
 class NashMtlConfig(TorchJdConfig):
     """The Nash bargaining solution (Navon et al., arXiv 2202.01017)."""
 
-    needs: ClassVar[tuple[str, ...]] = ("torchjd", "scipy")
-
     kind: Literal["nash_mtl"] = "nash_mtl"
 
 
@@ -64,8 +65,6 @@ class AlignedMtlConfig(TorchJdConfig):
 
 class UpGradConfig(TorchJdConfig):
     """The mean of gradients that conflict with none (Quinton and Rey, arXiv 2406.16232)."""
-
-    needs: ClassVar[tuple[str, ...]] = ("torchjd", "qpsolvers", "quadprog")
 
     kind: Literal["upgrad"] = "upgrad"
 
@@ -85,14 +84,40 @@ class FairGradConfig(TorchJdConfig):
 
 
 def missing_extra(config: Config) -> str | None:
-    """What the method cannot run without and how to get it; None where it can run. Imports nothing."""
+    """What the method cannot run without and how to get it; None where it can run.
+
+    It imports what a method of the extra needs, and for other methods nothing.
+    """
     if not isinstance(config, TorchJdConfig):
         return None
-    missing = [package for package in config.needs if find_spec(package) is None]
-    if not missing:
+    faults = {package: fault for package in config.needs if (fault := _fault(package)) is not None}
+    if not faults:
         return None
     kind = type(config).model_fields["kind"].default
+    broken = [f"{package} cannot be imported ({fault})" for package, fault in faults.items() if fault]
+    if broken:
+        wrong, command = f", but {' and '.join(broken)}", f"pip install --force-reinstall '{EXTRA}'"
+    else:
+        wrong = f", which {'is' if len(faults) == 1 else 'are'} not installed"
+        command = f"pip install '{EXTRA}'"
     return (
-        f"balancing `{kind}` needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-        f"installed. Run `pip install '{EXTRA}'`, or choose another method: `pcgrad` needs nothing more."
+        f"balancing `{kind}` needs {' and '.join(faults)}{wrong}. Run `{command}`, or choose another method: "
+        "`pcgrad` needs nothing more."
     )
+
+
+@cache
+def _fault(package: str) -> str | None:
+    """Why a package cannot be used: nothing (an empty text) where it is absent, None where it can be.
+
+    Only an import tells: what is half installed, or for another release of numpy, can be found all the same.
+    """
+    try:
+        if find_spec(package) is None:
+            return ""
+        import_module(package)
+    except ModuleNotFoundError as error:
+        return "" if error.name == package else str(error)
+    except Exception as error:  # noqa: BLE001  # whatever a broken package raises, the message is for its user
+        return f"{type(error).__name__}: {error}"
+    return None

@@ -7,7 +7,7 @@ looked through for more of the kind, and the pass starts again. No column can ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from mtlsearch.data.csv_fault import check_quotes, conversion_fault, line_of, plain_rows
 from mtlsearch.data.csv_stream import open_csv
 from mtlsearch.data.table.csv_types import CsvColumn
-from mtlsearch.data.table.unify import check_names
+from mtlsearch.data.table.unify import common_names, lack_notes
 from mtlsearch.errors import ConfigError, Where
 
 BLOCK = 4 << 20
@@ -42,26 +42,21 @@ def spool_csv(
     target: Path,
     missing: Sequence[str] | None,
     overrides: Overrides,
+    optional: Collection[str] = (),
 ) -> Spooled:
-    """Writes all rows of all files.
+    """Writes all rows of all files; their columns may be in any order, and of the optional ones a file may lack some.
 
     Raises:
         ConfigError: a file is damaged, ragged, not UTF-8, has other columns than the first, no column, or text in a
             column that is said to hold numbers.
     """
-    headers = [_header(file) for file in files]
-    for file, header in zip(files, headers, strict=True):
-        if header != headers[0]:
-            raise ConfigError(
-                f"the files of a table must have the same header, but this is {', '.join(header)[:200]} and that of "
-                f"{files[0].name} {', '.join(headers[0])[:200]}. Mend it, or leave the file out.",
-                Where(file, 1),
-            )
-    columns = [CsvColumn(name, missing, overrides.get(name)) for name in headers[0]]
+    headers = [(file, _header(file)) for file in files]
+    names = common_names(headers, optional, line=1)
+    columns = [CsvColumn(name, missing, overrides.get(name)) for name in names]
     num_rows = None
     while num_rows is None:  # ends: a column's type only ever changes from unknown to one, and from that to text
         num_rows = _pass(files, columns, target)
-    return Spooled(target, num_rows, tuple(_notes(files, columns)))
+    return Spooled(target, num_rows, (*_notes(files, columns), *lack_notes(headers, names)))
 
 
 def delimiter_of(path: Path) -> str:
@@ -77,7 +72,6 @@ def _header(path: Path) -> list[str]:
     _, names = next(plain_rows(path, delimiter_of(path)), (1, []))
     if not names:
         raise ConfigError("the file must have a header and rows, but it is empty.", Where(path))
-    check_names(path, names)
     return names
 
 
@@ -94,8 +88,8 @@ def _pass(files: Sequence[Path], columns: Sequence[CsvColumn], target: Path) -> 
         for number, file in enumerate(files):
             for batch in _texts(file, [column.name for column in columns]):
                 arrays = [
-                    _converted(column, texts, file, (number, num_rows[number]))
-                    for column, texts in zip(columns, batch.columns, strict=True)
+                    _converted(column, _cells(batch, column.name), file, (number, num_rows[number]))
+                    for column in columns
                 ]
                 num_rows[number] += batch.num_rows
                 now = pa.schema([(column.name, column.type) for column in columns])
@@ -145,6 +139,14 @@ def _texts(path: Path, names: Sequence[str]) -> Iterator[Any]:
         raise conversion_fault(path, {}, None, (), str(error), delimiter) from error
     if len(last) and "\n" in (last[-1].as_py() or ""):  # as when a quote is not closed: pyarrow takes that as it is
         check_quotes(path, delimiter)
+
+
+def _cells(batch: Any, name: str) -> Any:
+    """A column's strings, by its name; all null where the file lacks it."""
+    import pyarrow as pa
+
+    index = batch.schema.get_field_index(name)
+    return batch.column(index) if index >= 0 else pa.nulls(batch.num_rows, pa.string())
 
 
 def _ends_after_a_line(path: Path) -> bool:

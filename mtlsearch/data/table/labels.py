@@ -20,7 +20,10 @@ from mtlsearch.data.table.reader import TableReader
 from mtlsearch.errors import ConfigError, Where
 
 if TYPE_CHECKING:
-    from mtlsearch.data.columns import Floats
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mtlsearch.data.columns import LabelValues
 
 
 class LabelColumn(Protocol):
@@ -30,8 +33,8 @@ class LabelColumn(Protocol):
     def column(self) -> str:
         """Its name."""
 
-    def floats(self, array: Any) -> Floats:
-        """pyarrow Array [N] → float32 [N] or [N, L]; NaN is missing."""
+    def floats(self, array: Any) -> LabelValues:
+        """pyarrow Array [N] → [N] or [N, L]; NaN is missing."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,9 @@ class NumberColumn:
 
     column: str
 
-    def floats(self, array: Any) -> Floats:
-        """pyarrow Array [N] → float32 [N]."""
-        import numpy as np
-
-        return as_floats(array).astype(np.float32)
+    def floats(self, array: Any) -> NDArray[np.float64]:
+        """pyarrow Array [N] → float64 [N]: how many of their digits matter is known when all have been seen."""
+        return as_floats(array)
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,18 @@ class Labels:
         """Every column that is read for them."""
         return tuple(part.column for part in self.parts) + (() if self.weight is None else (self.weight,))
 
-    def floats(self, arrays: Mapping[str, Any]) -> Floats:
-        """float32 [N], or [N, L] of a multilabel task. `arrays`: column → pyarrow Array [N]."""
+    def floats(self, arrays: Mapping[str, Any]) -> LabelValues:
+        """[N], or [N, L] of a multilabel task; float64 of a regression, else float32.
+
+        Args:
+            arrays: column → pyarrow Array [N].
+        """
         import numpy as np
 
         columns = [part.floats(arrays[part.column]) for part in self.parts]
-        return columns[0] if self.task.kind != "multilabel" or columns[0].ndim == 2 else np.stack(columns, axis=1)
+        if self.task.kind != "multilabel" or columns[0].ndim == 2:
+            return columns[0]
+        return np.stack(columns, axis=1, dtype=np.float32)
 
 
 def fit_labels(reader: TableReader, config: TableTask, task: Task) -> Labels:

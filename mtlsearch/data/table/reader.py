@@ -19,7 +19,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ from mtlsearch.data.table.arrow_files import IpcPart, ParquetPart
 from mtlsearch.data.table.csv_spool import Overrides, delimiter_of, spool_csv
 from mtlsearch.data.table.files import find_files, kind_of
 from mtlsearch.data.table.kinds import ColumnType, column_type
-from mtlsearch.data.table.unify import unified
+from mtlsearch.data.table.unify import lack_notes, unified
 from mtlsearch.errors import ConfigError, Where
 
 ROWS = 1 << 16
@@ -62,7 +62,8 @@ class TableReader:
     """What the user gave: a file, a folder or a glob."""
     chunks: tuple[Chunk, ...]
     schema: Any
-    """pyarrow Schema of all chunks: where they differ in width (int64, float64), the one that holds both."""
+    """pyarrow Schema of all chunks: where they differ in width (int64, float64), the one that holds both. A column
+    that a chunk lacks is null there."""
     sources: tuple[tuple[Path, int], ...]
     """The user's files with their numbers of rows, in order."""
     notes: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class TableReader:
 
         schema = pa.schema([self.schema.field(name) for name in names])
         for chunk in self.chunks:
-            for batch in chunk.batches(names, rows_per_batch):
+            for batch in _batches(chunk, names, rows_per_batch):
                 if batch.num_rows:
                     yield _as(batch, schema)
 
@@ -126,6 +127,7 @@ def open_table(
     path: str,
     missing: Sequence[str] | None = None,
     overrides: Overrides | None = None,
+    optional: Collection[str] = (),
 ) -> TableReader:
     """Opens a file, a folder or a glob.
 
@@ -133,17 +135,19 @@ def open_table(
         path: see files.py.
         missing: see TableConfig.
         overrides: columns of a CSV file whose type is not to be guessed.
+        optional: columns that some of the files may lack: they are null there.
     Raises:
         ConfigError: there is no such file, it is damaged, has no rows, names a column twice, or differs from the
-            first one in its columns.
+            first one in its other columns.
     """
     place, files = Path(path).expanduser(), find_files(path)
     kind = kind_of(files[0])
     if kind == "csv":
-        return _open_csv(place, files, missing, overrides or {})
+        return _open_csv(place, files, missing, overrides or {}, optional)
     chunks: list[Chunk] = [ParquetPart.open(file) if kind == "parquet" else IpcPart.open(file) for file in files]
-    schema = unified([(chunk.path, chunk.schema) for chunk in chunks])
-    return _with_rows(TableReader(place, tuple(chunks), schema, tuple((c.path, c.num_rows) for c in chunks)))
+    schema = unified([(chunk.path, chunk.schema) for chunk in chunks], optional)
+    notes = lack_notes([(chunk.path, chunk.schema.names) for chunk in chunks], schema.names)
+    return _with_rows(TableReader(place, tuple(chunks), schema, tuple((c.path, c.num_rows) for c in chunks), notes))
 
 
 def _open_csv(
@@ -151,10 +155,11 @@ def _open_csv(
     files: Sequence[Path],
     missing: Sequence[str] | None,
     overrides: Overrides,
+    optional: Collection[str],
 ) -> TableReader:
     spool = Path(tempfile.mkdtemp(prefix="mtlsearch-table-"))
     try:
-        spooled = spool_csv(files, spool / "table.arrow", missing, overrides)
+        spooled = spool_csv(files, spool / "table.arrow", missing, overrides, optional)
         chunk = IpcPart.open(spooled.path)
         sources = tuple(zip(files, spooled.num_rows, strict=True))
         return _with_rows(TableReader(place, (chunk,), chunk.schema, sources, spooled.notes, spool))
@@ -174,11 +179,32 @@ def _with_rows(reader: TableReader) -> TableReader:
     return reader
 
 
+def _batches(chunk: Chunk, names: Sequence[str], rows: int) -> Iterator[Any]:
+    """RecordBatches of those of the columns that the chunk has; nulls of its rows where it has none of them."""
+    import pyarrow as pa
+
+    has = set(chunk.schema.names)
+    if not names or (there := [name for name in names if name in has]):
+        yield from chunk.batches(there if names else (), rows)
+        return
+    for start in range(0, chunk.num_rows, rows):
+        yield pa.record_batch([pa.nulls(min(rows, chunk.num_rows - start))], names=[names[0]])
+
+
 def _as(batch: Any, schema: Any) -> Any:
-    """The batch with the table's own types."""
+    """The batch with the table's own columns and types."""
     import pyarrow as pa
 
     if batch.schema.equals(schema):
         return batch
-    columns = [column.cast(each.type, safe=False) for column, each in zip(batch.columns, schema, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays([_column(batch, field) for field in schema], schema=schema)
+
+
+def _column(batch: Any, field: Any) -> Any:
+    """A column of a batch, cast; null where the batch lacks it."""
+    import pyarrow as pa
+
+    index = batch.schema.get_field_index(field.name)
+    if index < 0 or pa.types.is_null(batch.schema.field(index).type):
+        return pa.nulls(batch.num_rows, field.type)
+    return batch.column(index).cast(field.type, safe=False)

@@ -35,11 +35,14 @@ def nested_tables(config: TableConfig, sequence: SequenceConfig, reader: TableRe
             Where(reader.file),
         )
     exact = [name for task in config.tasks for name in task.label_columns]
+    names.sort(key=lambda name: name in exact)  # inputs first: how many steps a row has is theirs to say
     rows = load(reader, [name for name in reader.columns if name not in names], exact)
     offset_N = np.zeros(1, np.int64)
     columns = {}
     for name in names:
         columns[name], lengths_N = _flat(reader, name)
+        if name in exact and name != names[0]:
+            columns[name], lengths_N = _with_missing(reader, name, columns[name], lengths_N, offset_N)
         offset_N = _checked(reader, name, names[0], lengths_N, offset_N)
     row_R = np.repeat(np.arange(reader.num_rows), np.diff(offset_N))
     steps, time_R = arranged(pa.table(columns), reader, row_R), None
@@ -74,6 +77,18 @@ def _flat(reader: TableReader, name: str) -> tuple[Any, Ints]:
     values = pa.chunked_array([pc.list_flatten(array) for array in arrays], value_type)
     is_text = column_type(value_type).kind == "text" and not pa.types.is_dictionary(value_type)
     return (values.cast(pa.string()).dictionary_encode() if is_text else values), lengths_N
+
+
+def _with_missing(reader: TableReader, name: str, values: Any, lengths_N: Ints, offset_N: Ints) -> tuple[Any, Ints]:
+    """The same with a null a step in rows that have no list at all: their labels are missing."""
+    import numpy as np
+    import pyarrow as pa
+
+    null_N = np.asarray(reader.column(name).is_null())
+    lengths_N = np.where(null_N, np.diff(offset_N), lengths_N)
+    there_R = np.repeat(~null_N, lengths_N)
+    index_R = np.where(there_R, np.cumsum(there_R) - 1, 0)
+    return values.take(pa.array(index_R, mask=~there_R)), lengths_N
 
 
 def _checked(reader: TableReader, name: str, first: str, lengths_N: Ints, offset_N: Ints) -> Ints:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtlsearch.data.columns import Floats, Ints, Strings
+    from mtlsearch.data.columns import Floats, Ints, LabelValues, Strings
 
 MOST_STEPS = 100_000
 """More in one sequence are a mistake about the unit of time."""
@@ -205,13 +205,17 @@ def _last_category(block: Block, name: str, steps: Steps) -> Strings:
     return coded.dictionary.take(pa.array(np.nan_to_num(code_M).astype(np.int64), mask=missing_M))
 
 
-def _last_label(block: Block, label_R: Floats, steps: Steps) -> Floats:
-    """float32 [M], or [M, L]: the last label within the step."""
+def _last_label(block: Block, label_R: LabelValues, steps: Steps) -> LabelValues:
+    """[M], or [M, L]: the last label within the step. Measurements are float32: what that cuts off float64 labels goes
+    beside them."""
     import numpy as np
 
     label_RL = label_R.reshape(len(label_R), -1)
-    measurements = block.wide(list(label_RL.T))
-    last_LM = last_within(measurements, steps.at(measurements.sequence_K, measurements.time_K), steps.total)
+    near_RL = label_RL.astype(np.float32)
+    terms = [near_RL] if label_R.dtype == np.float32 else [near_RL, label_RL - near_RL]
+    measurements = block.wide([column_R for term_RL in terms for column_R in term_RL.T])
+    last_XM = last_within(measurements, steps.at(measurements.sequence_K, measurements.time_K), steps.total)
+    last_LM = np.sum(np.split(last_XM.astype(label_R.dtype), len(terms)), axis=0)
     return last_LM[0] if label_R.ndim == 1 else np.ascontiguousarray(last_LM.T)
 
 

@@ -79,7 +79,7 @@ def open_static(config: TableConfig, sequence: SequenceConfig, reader: TableRead
     if sequence.static_path is None:
         return None
     assert sequence.id is not None
-    static = open_table(sequence.static_path, config.missing)
+    static = open_table(sequence.static_path, config.missing, optional=config.labels_alone)
     check_named([("data.sequence.id", sequence.id)], tuple(static.columns), static.file)
     if shared := [name for name in static.columns if name in reader.columns and name != sequence.id]:
         raise ConfigError(

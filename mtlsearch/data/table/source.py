@@ -62,7 +62,7 @@ class Table:
             for name, column in self.config.columns.items()
             if column.type in ("number", "category")
         }
-        reader = open_table(self.config.path, self.config.missing, overrides)
+        reader = open_table(self.config.path, self.config.missing, overrides, self.config.labels_alone)
         try:
             if self.config.sequence is not None:
                 from mtlsearch.data.table.sequences import read_sequences

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtlsearch.data.columns import Floats, Ints
+    from mtlsearch.data.columns import Ints, LabelValues
     from mtlsearch.data.table.shares import Codes
 
 MISSING = 2
@@ -64,7 +64,7 @@ def _counts(reader: TableReader, labels: Labels, is_train_N: NDArray[np.bool_]) 
     return count_C
 
 
-def _floats(reader: TableReader, labels: Labels) -> Iterator[Floats]:
+def _floats(reader: TableReader, labels: Labels) -> Iterator[LabelValues]:
     columns = list(dict.fromkeys(labels.columns))
     for batch in reader.batches(columns):
         yield labels.floats(dict(zip(columns, batch.columns, strict=True)))

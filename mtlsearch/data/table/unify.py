@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtlsearch.data.table.kinds import column_type, is_text
 from mtlsearch.errors import ConfigError, Where
 
+MOST_NAMED = 4
+"""Files that a sentence names."""
 
-def unified(schemas: Sequence[tuple[Path, Any]]) -> Any:
-    """One pyarrow Schema for all files, in the order of the first one's columns.
+
+def unified(schemas: Sequence[tuple[Path, Any]], optional: Collection[str] = ()) -> Any:
+    """One pyarrow Schema for all files, with the columns of `common_names`.
 
     A column may be null in one file and of any type in others, or of different widths.
 
@@ -20,17 +23,44 @@ def unified(schemas: Sequence[tuple[Path, Any]]) -> Any:
     """
     import pyarrow as pa
 
-    first_path, first = schemas[0]
-    for path, schema in schemas:
-        check_names(path, schema.names)
-        if odd := sorted(set(schema.names) ^ set(first.names)):
-            has = "has" if odd[0] in schema.names else "lacks"
+    names = common_names([(path, schema.names) for path, schema in schemas], optional)
+    return pa.schema([(name, _type(name, schemas)) for name in names])
+
+
+def common_names(
+    files: Sequence[tuple[Path, Sequence[str]]], optional: Collection[str], line: int | None = None
+) -> list[str]:
+    """The first file's columns in its order, and after them the optional ones that only others have.
+
+    Args:
+        files: with the names of their columns, in any order.
+        optional: columns that a file may lack.
+        line: of a file, on which the names stand.
+    Raises:
+        ConfigError: a name twice, or a column more or less than the first file has.
+    """
+    first_path, first = files[0]
+    for path, names in files:
+        check_names(path, names)
+        if odd := sorted((set(names) ^ set(first)) - set(optional)):
+            has = "has" if odd[0] in names else "lacks"
             raise ConfigError(
                 f"the files of a table must have the same columns, but this one {has} {odd[0]!r} unlike "
                 f"{first_path.name}. Mend it, or leave the file out.",
-                Where(path),
+                Where(path, line),
             )
-    return pa.schema([(name, _type(name, schemas)) for name in first.names])
+    return list(dict.fromkeys([*first, *(name for _, names in files for name in names)]))
+
+
+def lack_notes(files: Sequence[tuple[Path, Sequence[str]]], names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each of the table's columns that some of its files lack."""
+    notes = []
+    for name in names:
+        lacking = [path.name for path, has in files if name not in has]
+        if lacking:
+            rest = f" and {len(lacking) - MOST_NAMED} more files" if len(lacking) > MOST_NAMED else ""
+            notes.append(f"Labels {name!r} are missing in {', '.join(lacking[:MOST_NAMED])}{rest}: no such column.")
+    return tuple(notes)
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
@@ -42,7 +72,8 @@ def check_names(path: Path, names: Sequence[str]) -> None:
 def _type(name: str, schemas: Sequence[tuple[Path, Any]]) -> Any:
     import pyarrow as pa
 
-    typed = [(path, each) for path, schema in schemas if not pa.types.is_null(each := schema.field(name).type)]
+    having = [(path, schema.field(name).type) for path, schema in schemas if name in schema.names]
+    typed = [(path, each) for path, each in having if not pa.types.is_null(each)]
     if not typed:
         return pa.null()
     (first_path, first), kind = typed[0], column_type(typed[0][1]).kind
