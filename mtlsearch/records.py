@@ -79,7 +79,8 @@ class EpochMetrics(Config):
     """What is maximised, on validation."""
     validation: Scores
     train_loss: Mapping[str, float]
-    """Task → mean loss over the epoch; squared error in standard deviations, or cross-entropy in nats."""
+    """Task → mean loss over the epoch; squared error in standard deviations, or cross-entropy in nats. A task of which
+    no batch had a label is missing."""
     task_weights: Mapping[str, float]
     learning_rate: float
     grad_norm: float
@@ -92,7 +93,9 @@ class EpochMetrics(Config):
     mixture: MixtureMetrics | None = None
     """None where the model is no mixture of experts."""
     sampling: Mapping[str, Mapping[str, float]] = {}
-    """Where batches serve one task: `share` of the steps and `weight` at the end, by task; a dropped one is missing."""
+    """Where batches serve one task: `share` of the steps and `weight` at the end, by task; a dropped one is missing.
+    Where they are stratified: `rare`, by task, share of the rows with a class that is rare; empty when none is, and
+    batches are any."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from mtlsearch.config import Task
+from mtlsearch.data.labels import NO_LABEL
 from mtlsearch.errors import ConfigError, TrialFailed
-from mtlsearch.objective import check_metric, gains, score
+from mtlsearch.objective import check_defined, check_metric, gains, score
 
 CLICK, WATCH = Task(name="click", kind="binary"), Task(name="watch", kind="regression")
 TASKS = (CLICK, WATCH)
@@ -120,3 +123,36 @@ def test_metrics_that_do_not_fit(metric, message):
     with pytest.raises(ConfigError) as refused:
         check_metric(metric, TASKS, None)
     assert str(refused.value).startswith(f"objective.metric {message}")
+
+
+class TestLabelsThatAreAllAlike:
+    """Of click only 0 on validation: what ranks or compares its classes is undefined in every trial."""
+
+    ALIKE: ClassVar = {"click": "only 0"}
+
+    @pytest.mark.parametrize("metric", ["delta", "mean", "click/auroc"])
+    def test_an_objective_that_needs_the_task_is_refused(self, metric):
+        with pytest.raises(ConfigError) as refused:
+            check_defined(metric, TASKS, self.ALIKE, None)
+        assert str(refused.value) == (
+            f"objective.metric {metric} needs auroc of task 'click' on validation, where its labels leave it "
+            "undefined: only 0. Split the data otherwise, leave the task out of data.tasks, or write an objective of "
+            "other tasks, such as watch/rmse."
+        )
+
+    def test_an_objective_that_does_not_is_none_the_worse(self):
+        check_defined("watch/rmse", TASKS, self.ALIKE, None)
+        check_defined("delta", TASKS, {}, None)
+
+    def test_an_error_in_units_needs_no_two_labels_but_one(self):
+        check_defined("watch/rmse", TASKS, {"watch": "only 3"}, None)
+        with pytest.raises(ConfigError, match="needs r2 of task 'watch'"):
+            check_defined("watch/r2", TASKS, {"watch": "only 3"}, None)
+        with pytest.raises(ConfigError, match=r"needs rmse of task 'watch' .* no label at all"):
+            check_defined("watch/rmse", TASKS, {"watch": NO_LABEL}, None)
+
+    def test_all_such_tasks_are_named_at_once(self):
+        with pytest.raises(
+            ConfigError, match=r"'click' .* only 0 \(so it is with watch\)\. Split .* out of data.tasks\.$"
+        ):
+            check_defined("mean", TASKS, {"click": "only 0", "watch": NO_LABEL}, None)

@@ -21,6 +21,9 @@ ROUNDING = 1e-7
 """Least eigenvalue of cosines where a solution would grow without bound as it falls to 0: rows of float32 say no more
 of the angle between them."""
 
+LONGEST = 2.0
+"""Of a combination with equal projections, in lengths of the longest gradient. A mean has at most 1."""
+
 MAX_STEPS = 100
 """Newton's; some ten are taken."""
 
@@ -47,20 +50,22 @@ def without_conflict(gramian_TT: Array) -> Array:
     """
     length_T, cosine_TT = lengths_and_cosines(gramian_TT)
     root_TT = _root(cosine_TT, ROUNDING)
-    projected_TT = np.stack([_nonnegative(root_TT, -column_T) for column_T in root_TT.T]) + np.eye(len(length_T))
-    return np.asarray(length_T @ projected_TT / length_T / len(length_T))
+    unit_TT = np.stack([_nonnegative(root_TT, -column_T) for column_T in root_TT.T]) + np.eye(len(length_T))
+    return np.asarray(length_T @ unit_TT / length_T / len(length_T))
 
 
 def equal_projections(gramian_TT: Array) -> Array:
     """The weights, of sum 1, whose vector has equal and positive projections on all gradients.
 
-    Where gradients oppose each other the weights have both signs, and their sum may be anything down to below 0: then
-    the sum of their sizes is T instead. So no weight is beyond T, and no division turns the vector round.
+    Some may be negative, and what makes their sum 1 may then be a division by next to nothing, or by less. So the
+    vector is at most LONGEST times as long as the longest gradient, and never turned round; the sum is less than 1
+    where that is needed, which it never is for two tasks or for gradients of equal length.
     """
     length_T, cosine_TT = lengths_and_cosines(gramian_TT)
     root_TT = _root(cosine_TT, ROUNDING)
-    weights_T = np.linalg.solve(root_TT.T @ root_TT, np.ones(len(length_T))) / length_T
-    return np.asarray(weights_T / max(weights_T.sum(), abs(weights_T).sum() / len(weights_T)))
+    unit_T = np.linalg.solve(root_TT.T @ root_TT, np.ones(len(length_T)))
+    weights_T = unit_T / length_T
+    return np.asarray(weights_T / max(weights_T.sum(), unit_T.sum() ** 0.5 / length_T.max() / LONGEST))
 
 
 def fair(gramian_TT: Array, alpha: float) -> Array:
@@ -80,7 +85,7 @@ def fair(gramian_TT: Array, alpha: float) -> Array:
     y_T, change = np.ones(len(length_T)), 1.0
     for _ in range(MAX_STEPS):
         curvature_TT = h_TT + np.diag(m_T**2 / alpha * y_T ** (-1 / alpha - 1))
-        y_T, change = _newton(slope, y_T, np.linalg.solve(curvature_TT, -slope(y_T)))
+        y_T, change = _newton(slope, y_T, np.asarray(np.linalg.solve(curvature_TT, -slope(y_T))))
         if change < ENOUGH:
             break
     return np.asarray(y_T * length_T ** (-2 * alpha / (alpha + 1)))

@@ -25,9 +25,9 @@ Where we deviate:
   loop starts from the last step's solution and stops early. Where gradients oppose each other, so that no weights
   solve it, these are what solves it up to `solvers.ROUNDING`.
 - MGDA is the shortest vector itself, which the paper's Frank-Wolfe loop approaches.
-- IMTL-G's weights have sum 1 only where that keeps the update descending and no weight beyond K: of gradients that
-  nearly oppose each other, dividing by their sum would turn the update round, or make it of any length. Where what is
-  equal on all gradients can only be 0, as of g, −g and g, the update is 0.
+- IMTL-G's weights have sum 1 only where that turns no update round and makes none of any length
+  (`solvers.equal_projections`); the direction is the paper's. Where what is equal on all gradients can only be 0, as of
+  g, −g and g, the update is 0.
 - CAGrad stands still once no combination is longer than `SHORT`, which it takes for a Pareto optimum.
 - A task whose gradient is zero at the shared parameters takes no part: its weight is 0.
 - GradDrop is applied to the parameters' gradients, not to those of the shared representation.

@@ -1,4 +1,8 @@
-"""Where the data comes from: one config per source. `has_steps` says whether its rows are sequences."""
+"""Where the data comes from: one config per source.
+
+`has_steps` says whether its rows are sequences, `every_task` which tasks are learnt when none are chosen, where these
+are few enough to be weighed one by one.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ class FlightsConfig(Config):
     """Tasks to learn; all four when left out."""
 
     has_steps: ClassVar[bool] = False
+    every_task: ClassVar[tuple[str, ...]] = ("cancelled", "dep_late15", "arr_delay", "air_time")
 
 
 class CensusConfig(Config):
@@ -38,6 +43,7 @@ class CensusConfig(Config):
     """Further fields that are no inputs. (det_hh_fam_stat, det_hh_summ, tax_filer_stat all but say who is married.)"""
 
     has_steps: ClassVar[bool] = False
+    every_task: ClassVar[tuple[str, ...]] = ("income", "marital", "education", "age")
 
 
 class SyntheticMMoEConfig(Config):
@@ -62,6 +68,7 @@ class SyntheticMMoEConfig(Config):
     seed: int = 0
 
     has_steps: ClassVar[bool] = False
+    every_task: ClassVar[tuple[str, ...]] = ("first", "second")
 
 
 class Mimic3Config(Config):
@@ -74,6 +81,7 @@ class Mimic3Config(Config):
     """`mortality`, `decompensation`, `length_of_stay`, `phenotypes`; all four when left out."""
 
     has_steps: ClassVar[bool] = True
+    every_task: ClassVar[tuple[str, ...]] = ("mortality", "decompensation", "length_of_stay", "phenotypes")
 
 
 class Physionet2012Config(Config):
@@ -90,6 +98,7 @@ class Physionet2012Config(Config):
     """Whether each channel's mean, min, max, first, last and count over the stay are inputs beside the steps."""
 
     has_steps: ClassVar[bool] = True
+    every_task: ClassVar[tuple[str, ...]] = ("death", "length_of_stay", "saps", "sofa")
 
 
 class PcbaConfig(Config):
@@ -112,3 +121,14 @@ DataConfig = Annotated[
     FlightsConfig | CensusConfig | SyntheticMMoEConfig | Mimic3Config | Physionet2012Config | PcbaConfig | TableConfig,
     Field(discriminator="source"),
 ]
+
+
+def task_names(data: DataConfig) -> tuple[str, ...]:
+    """The tasks that are learnt, by name; none where the source has many and none are chosen."""
+    match data:
+        case TableConfig():
+            return tuple(task.title for task in data.tasks)
+        case PcbaConfig():
+            return data.tasks or ()
+        case _:
+            return data.tasks or data.every_task

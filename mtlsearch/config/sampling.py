@@ -30,25 +30,29 @@ class ProportionalConfig(Config):
 
 
 class StratifiedConfig(Config):
-    """All tasks on each batch, part of which is reserved for rows with a rare class.
+    """All tasks on each batch, in which rows with a rare class have a least share.
 
     Weights are not changed: what is seen more often counts for more, and predicted probabilities shift with it.
     """
 
     kind: Literal["stratified"] = "stratified"
     share: Annotated[float, Field(gt=0, lt=1), Search({"float": [0.05, 0.5]})] = 0.2
-    """Least share of a batch's rows that have the rarer class of some binary task, or of a multilabel task's label."""
+    """Least share of a batch's rows that have a rare class of a binary or multiclass task, or of a multilabel task's
+    label. A class that is rarer than `share` among the training rows with a label is rare. Several rare ones have equal
+    parts of the share; one that has as much without it needs no part."""
 
 
 class AutoSemConfig(Config):
-    """One task a batch, by a bandit (AutoSeM, Guo et al., arXiv 1904.04153): did validation improve after it?"""
+    """One task a batch, by a bandit (AutoSeM, Guo et al., arXiv 1904.04153): did validation improve after the epochs
+    that favoured it?"""
 
     kind: Literal["autosem"] = "autosem"
     decay: Annotated[float, Field(gt=0, le=1), Search({"float": [0.9, 0.999]})] = 0.98
     """What is left of the evidence after an epoch."""
 
-    drop_below: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """A task whose mean utility, 0.5 at first, falls below is not trained any more; 0 keeps all."""
+    drop_below: Annotated[float, Field(ge=0, lt=0.5), Search({"float": [0.005, 0.05], "log": True})] = 0.01
+    """A task is not trained any more when the probability that it is more useful than the others falls below; 0 keeps
+    all."""
 
 
 class DoReMiConfig(Config):

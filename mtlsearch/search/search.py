@@ -279,7 +279,7 @@ class Search:
         """Task → its baseline's training loss in the epoch that was its best; asked when all baselines have ended."""
         epochs = {task: self._past(trial.number) for task, trial in self._baselines().items()}
         best = {task: max(past, key=lambda each: each.objective) for task, past in epochs.items() if past}
-        return {task: metrics.train_loss[task] for task, metrics in best.items()}
+        return {task: each.train_loss[task] for task, each in best.items() if task in each.train_loss}
 
     def _reference(self) -> dict[str, float]:
         """Task → its baseline's main metric."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mtlsearch.config import Config
 from mtlsearch.space.domain import FloatDomain, Scalar
 from mtlsearch.space.mistakes import Mistakes, Spot
-from mtlsearch.space.spelling import listed, shown, unknown
+from mtlsearch.space.spelling import listed, nearest, shown, unknown
 from mtlsearch.space.tree import Branches, Component, Fixed, Leaf, Node, join
 
 Assignment = dict[str, Scalar]
@@ -55,7 +55,9 @@ def _assign_branch(spot: Spot, node: Branches, name: str) -> Assignment:
     same = [(label, component) for label, component in node.options if kind in (label, component.kind)]
     if not same:
         kinds = listed(node.labels.options)
-        spot.wrong(f"`{spot.name}` must name one `kind` of {kinds} as `space:` says, found {shown(spot.value)}")
+        near = nearest(kind, [component.kind for _, component in node.options]) if isinstance(kind, str) else ""
+        found = shown(spot.value) + (f".{near}" if near else "")
+        spot.wrong(f"`{spot.name}` must name one `kind` of {kinds} as `space:` says, found {found}")
         return {}
     tries = [_try(spot, component, join(name, label)) for label, component in same]
     chosen = next((i for i, (_, mistakes) in enumerate(tries) if not mistakes.found), 0)

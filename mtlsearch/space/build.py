@@ -10,14 +10,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
-from mtlsearch.config import Config, TaskWeights, TrialConfig
+from pydantic import TypeAdapter, ValidationError
+
+from mtlsearch.config import Config, DataConfig, TaskWeights, TrialConfig
 from mtlsearch.config.balancing import TaskWeight
+from mtlsearch.config.data import task_names
 from mtlsearch.space.family import Family, family
 from mtlsearch.space.leaf import FORMS, read_items, read_leaf
 from mtlsearch.space.mistakes import Spot
 from mtlsearch.space.spelling import listed, shown, unknown
 from mtlsearch.space.tree import Branches, Component, Fixed, Node
+
+WEIGHTS = "{income: 2.0, married: {float: [0.01, 100.0], log: true}}"
+"""What messages show."""
+
+_DATA: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
 
 
 def read_tree(spot: Spot) -> Component:
@@ -48,8 +57,7 @@ def _node(spot: Spot, config: type[Config], field: str) -> Node:
 def _weights(spot: Spot, field: str) -> Node:
     """A weight or a range a task. Whether there are such tasks, only the data can say: `check_task_weights`."""
     if not isinstance(spot.value, Mapping) or not spot.value:
-        example = "{income: 2.0, married: {float: [0.01, 100.0], log: true}}"
-        spot.wrong(f"`{field}` must map tasks to weights or ranges, such as {example}, found {shown(spot.value)}")
+        spot.wrong(f"`{field}` must map tasks to weights or ranges, such as {WEIGHTS}, found {shown(spot.value)}")
         return Fixed(None)
     return Component(
         TaskWeights,
@@ -57,11 +65,25 @@ def _weights(spot: Spot, field: str) -> Node:
     )
 
 
+def _weights_by_range(spot: Spot, field: str, one: Mapping[str, Any]) -> Node:
+    """The same range for every task of the data."""
+    try:
+        names = task_names(_DATA.validate_json(json.dumps(spot.mistakes.data)))
+    except ValidationError:
+        return Component(TaskWeights, ())  # the mistake in `data` is told where it stands
+    if not names:
+        spot.wrong(f"`{field}` are missing here: choose few tasks in `data.tasks`, or give weights such as {WEIGHTS}")
+        return Fixed(None)
+    return _weights(spot.instead({name: dict(one) for name in names}), field)
+
+
 def _default(spot: Spot, config: type[Config], field: str) -> Node:
     info = config.model_fields[field]
     if info.is_required():
         kinds = family(config, field)
         hint = f"; give one of {listed(kinds.kinds)}, or {{choice: [...]}} of several" if kinds else ""
+        if info.annotation is TaskWeights:
+            hint = f"; give such as {WEIGHTS}, or name the method alone for a range a task"
         spot.wrong(f"`{field}` is missing here{hint}")
         return Fixed(None)
     return Fixed(info.get_default(call_default_factory=True))
@@ -113,16 +135,17 @@ def _component(spot: Spot, kinds: Family, field: str) -> Component | None:
 
 def _by_name(spot: Spot, config: type[Config]) -> Component:
     """Only named: the default ranges of its fields, read as if they were written here."""
-    ranges = config.default_ranges()
     names = [name for name in config.model_fields if name != "kind"]
-    fields = (
-        (
-            name,
-            _node(spot.instead(dict(ranges[name])), config, name) if name in ranges else _default(spot, config, name),
-        )
-        for name in names
-    )
-    return Component(config, tuple(fields))
+    return Component(config, tuple((name, _by_range(spot, config, name)) for name in names))
+
+
+def _by_range(spot: Spot, config: type[Config], name: str) -> Node:
+    one = config.default_ranges().get(name)
+    if one is None:
+        return _default(spot, config, name)
+    if config.model_fields[name].annotation is TaskWeights:
+        return _weights_by_range(spot, name, one)
+    return _node(spot.instead(dict(one)), config, name)
 
 
 def _by_mapping(spot: Spot, kinds: Family, field: str) -> Component | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +22,12 @@ class Mistakes:
     def add(self, message: str, where: Where | None) -> None:
         """Notes a mistake, once."""
         self.found[message, where] = None
+
+    @property
+    def data(self) -> Any:
+        """The file's `data`, which says of which tasks the space is."""
+        whole = self.document.value if self.document else None
+        return whole.get("data") if isinstance(whole, Mapping) else None
 
     def raise_any(self) -> None:
         """Raises one ConfigError that tells all mistakes, in the order of the file."""

@@ -66,7 +66,7 @@ def _component(config: type[Config], definitions: Schema) -> Schema:
 
 
 def _needed(config: type[Config]) -> list[str]:
-    """Fields without a default: a component that has some cannot be named alone."""
+    """Fields without a default: a component that has some, and no range for them, cannot be named alone."""
     return [name for name, field in config.model_fields.items() if field.is_required()]
 
 
@@ -110,7 +110,7 @@ def _slot(kinds: Family, definitions: Schema) -> Schema:
             definitions[key] = _component(config, definitions)
         required = {} if kind == kinds.implied else {"required": ["kind"]}
         written.append({"$ref": f"#/$defs/{key}", **required})
-    alone = [kind for kind, config in kinds.kinds.items() if not _needed(config)]
+    alone = [kind for kind, config in kinds.kinds.items() if set(_needed(config)) <= config.default_ranges().keys()]
     one = {"anyOf": [{"enum": alone}, *written]}
     items = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
     return {"anyOf": [*one["anyOf"], _choice(items)]}

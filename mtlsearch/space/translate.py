@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mtlsearch.config import Config
+from mtlsearch.config import Config, TrialConfig
 from mtlsearch.space.document import Keys
 from mtlsearch.space.family import members
 from mtlsearch.space.mistakes import Spot
@@ -64,8 +64,7 @@ def report(error: ValidationError, config: type[Config], spot: Spot) -> None:
         keys = document_keys(detail["loc"], spot.value)
         match detail["type"]:
             case "extra_forbidden":
-                allowed = _fields(_described(config, spot, keys[:-1]))
-                walk(spot, keys[:-1]).wrong_key(str(keys[-1]), unknown("key", keys[-1], allowed))
+                walk(spot, keys[:-1]).wrong_key(str(keys[-1]), _unknown(config, spot, keys))
             case "missing":
                 walk(spot, keys).wrong(f"`{detail['loc'][-1]}` is missing here: it must be given")
             case "union_tag_invalid" | "union_tag_not_found":
@@ -77,6 +76,13 @@ def report(error: ValidationError, config: type[Config], spot: Spot) -> None:
             continue  # pydantic also calls a list too short whose items are wrong
         at = walk(spot, keys)
         at.wrong(must_be(at.name, details, at.value) + _hint(at.value, _described(config, spot, keys)))
+
+
+def _unknown(config: type[Config], spot: Spot, keys: Keys) -> str:
+    key = keys[-1]
+    if keys == (key,) and key in TrialConfig.model_fields:
+        return f"`{key}` belongs under `space`: write it there, as `space: {{{key}: …}}`"
+    return unknown("key", key, _fields(_described(config, spot, keys[:-1])))
 
 
 def _hint(value: object, described: list[type[Config]]) -> str:

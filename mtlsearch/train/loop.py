@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import closing, nullcontext
+from itertools import compress
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ class _Trial:
         start = time.perf_counter()
         self._train_steps(epoch, lr)
         trained = time.perf_counter()
-        loss_K, weights_K, grad_norm, penalties = self._over_ranks()
+        loss_K, served_K, weights_K, grad_norm, penalties = self._over_ranks()
         self._check(loss_K, epoch)
         self._means = EpochMeans()
         sampling = self._sampling.metrics()
@@ -90,7 +91,7 @@ class _Trial:
             epoch=epoch,
             objective=score,
             validation=scores,
-            train_loss=dict(zip(names, loss_K.tolist(), strict=True)),
+            train_loss=dict(compress(zip(names, loss_K.tolist(), strict=True), served_K.tolist())),
             task_weights=dict(zip(names, weights_K.tolist(), strict=True)),
             learning_rate=lr,
             grad_norm=float(grad_norm),

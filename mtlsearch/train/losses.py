@@ -146,7 +146,7 @@ class BatchLosses:
     Args:
         model: a `Trainee` as `World.wrap` gives it.
         inner_fraction: share of the whole batch's rows, over all ranks, that is its `inner` part. A row is on one
-            side with all its predictions.
+            side with all its predictions. Either side has a row; a batch of one row is both.
         amp: whether the forward pass runs under bfloat16 autocast.
     """
 
@@ -166,8 +166,8 @@ class BatchLosses:
         whole = _Rows(batch.inputs, batch.labels_PL.nan_to_num(), weight_PL, None)
         self._rows: dict[Part, _Rows] = dict.fromkeys(("all", "inner", "outer"), whole)
         if inner_fraction is not None:
-            inner_P = self._inner(inner_fraction)
-            self._rows |= {"inner": whole.only(inner_P, batch), "outer": whole.only(~inner_P, batch)}
+            inner_P, outer_P = self._sides(inner_fraction)
+            self._rows |= {"inner": whole.only(inner_P, batch), "outer": whole.only(outer_P, batch)}
         self._total: dict[Part, _Totals] = {}
 
     @property
@@ -230,8 +230,8 @@ class BatchLosses:
         inside_P = self._rows[part].inside_P
         if inside_P is None:
             inside_P = torch.ones_like(penalty, dtype=torch.bool)
-        count = self._world.sum(inside_P.sum().float()) / self._world.size
-        return (penalty * inside_P).sum() / count.clamp(min=1)
+        count = self._world.sum(inside_P.sum().float()).clamp(min=1) / self._world.size
+        return (penalty * inside_P).sum() / count
 
     def _totals(self, part: Part) -> _Totals:
         """What the task's labels in the part weigh, over all ranks, per rank."""
@@ -242,12 +242,16 @@ class BatchLosses:
             self._total[part] = _Totals(torch.where(present_K, total_K, torch.ones_like(total_K)), present_K)
         return self._total[part]
 
-    def _inner(self, fraction: float) -> Tensor:
-        """Which of this rank's predictions, a bool [P], are of the first `fraction` of the whole batch's rows."""
-        local_B = torch.arange(self._batch.num_rows, device=self._world.device)
-        total = self._world.sum(torch.tensor(float(len(local_B)), device=self._world.device))
-        inner_B = local_B * self._world.size + self._world.rank < (fraction * total).floor()
-        return inner_B if self._batch.row_P is None else inner_B[self._batch.row_P]
+    def _sides(self, fraction: float) -> tuple[Tensor, Tensor]:
+        """Which of this rank's predictions are of the first `fraction` of the whole batch's rows, and which are of the
+        others: bool [P] each."""
+        world, row_P = self._world, self._batch.row_P
+        position_B = torch.arange(self._batch.num_rows, device=world.device) * world.size + world.rank
+        total = world.sum(torch.tensor(float(len(position_B)), device=world.device))
+        count = (fraction * total).floor().clamp(min=1).minimum((total - 1).clamp(min=1))
+        inner_B = position_B < count
+        outer_B = ~inner_B | (total == 1)
+        return (inner_B, outer_B) if row_P is None else (inner_B[row_P], outer_B[row_P])
 
 
 @contextmanager

@@ -39,6 +39,9 @@ class Means(NamedTuple):
     """Of one rank, on its device."""
 
     loss_K: Tensor
+    """0 for a task that was not served, which tells nothing of it."""
+    served_K: Tensor
+    """bool: whether some step had a label of the task."""
     weights_K: Tensor
     grad_norm: Tensor
     penalties: dict[str, Tensor]
@@ -71,10 +74,11 @@ class EpochMeans:
     def means(self) -> Means:
         """Over the steps so far; a task's loss over those in which it had a label."""
         sums = dict(self._sums)
-        loss_K = sums.pop("loss") / sums.pop("present").clamp(min=1)
+        present_K = sums.pop("present")
+        loss_K = sums.pop("loss") / present_K.clamp(min=1)
         del sums["finite"]
         means = {name: total / self.num_steps for name, total in sums.items()}
-        return Means(loss_K, means.pop("weights"), means.pop("norm"), means)
+        return Means(loss_K, present_K > 0, means.pop("weights"), means.pop("norm"), means)
 
     def state_dict(self) -> dict[str, Any]:
         """What an epoch that is gone on with needs."""

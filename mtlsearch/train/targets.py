@@ -5,9 +5,9 @@ Axes: B rows of a batch, L label columns of the chosen tasks, O their outputs; W
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -35,6 +35,16 @@ class LabelColumn(NamedTuple):
     """What scales it: 0 and 1 unless the task is a regression."""
     offset: float
     """What the store's labels are less than the original ones."""
+
+
+class LabelClass(NamedTuple):
+    """A class of a label: 0 or 1, or one of a multiclass task's."""
+
+    task: Task
+    rate: float
+    """Share of the rows with the label that have the class."""
+    has_N: Tensor
+    """bool: which rows of the block have it; of a label a step, at any of their steps."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +122,20 @@ class Targets:
         """bool_N: which rows of a block have a label of a task that training reaches."""
         return self._rows_where(block, task, lambda labels_XL: ~labels_XL.isnan().all(1))
 
-    def rare(self, block: Block) -> Tensor:
-        """bool_N: which rows have the class that is rarer in the block of some binary task or multilabel task's label.
-
-        Of a label a step, at any of their steps. Where both classes are equally many, 1 is the rarer.
-        """
-        found_N = torch.zeros(block.num_rows, dtype=torch.bool, device=self.device)
+    def classes(self, block: Block) -> Iterator[LabelClass]:
+        """Every class that some row of a block has, of every label; 1 before 0, so that of two alike 1 comes first."""
         for task in self.tasks:
-            if task.kind in ("binary", "multilabel"):
-                found_N |= self._rows_where(block, task, _has_rare)
-        return found_N
+            if task.kind != "regression":
+                for label in range(task.num_labels):
+                    yield from self._classes(block, task, label)
+
+    def _classes(self, block: Block, task: Task, label: int) -> Iterator[LabelClass]:
+        """Those of a task's label."""
+        labelled = int(self._rows_where(block, task, lambda labels_XL: ~labels_XL[:, label].isnan()).sum())
+        for value in reversed(range(max(2, task.num_outputs // task.num_labels))):
+            has_N = self._rows_where(block, task, partial(_has, label=label, value=value))
+            if count := int(has_N.sum()):
+                yield LabelClass(task, count / labelled, has_N)
 
     def _rows_where(self, block: Block, task: Task, wanted: Callable[[Tensor], Tensor]) -> Tensor:
         """bool_N: rows of which a label of the task is wanted; `wanted` maps the task's [X, L] labels to bool [X]."""
@@ -160,11 +174,9 @@ def rows_of(tensor: Tensor, rows: Rows) -> Tensor:
     return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
 
 
-def _has_rare(labels_XL: Tensor) -> Tensor:
-    """bool_X: has 0 or 1, whichever is rarer in the column, in some column."""
-    is_one_XL, is_zero_XL = labels_XL == 1, labels_XL == 0
-    one_is_rare_L = is_one_XL.sum(0) <= is_zero_XL.sum(0)
-    return torch.where(one_is_rare_L, is_one_XL, is_zero_XL).any(1)
+def _has(labels_XL: Tensor, label: int, value: int) -> Tensor:
+    """bool_X: whether the label has the value."""
+    return labels_XL[:, label] == value
 
 
 def _pick(values_BX: Tensor, source_L: Tensor, otherwise: float) -> Tensor:

@@ -44,6 +44,14 @@ def test_only_a_regression_has_a_scale() -> None:
     assert fitted("binary", [0, 1, 1]).scale == (0.0, 1.0)
 
 
+def test_labels_are_far_where_their_mean_is_many_deviations_from_0() -> None:
+    assert not fitted("regression", [900, 902]).is_far
+    assert fitted("regression", [1100, 1102]).is_far
+    assert fitted("regression", [-1102, -1100]).is_far
+    assert not fitted("regression", [NAN]).is_far
+    assert not fitted("binary", [1, 1, 0]).is_far
+
+
 @pytest.mark.parametrize(
     ("kind", "labels", "found"),
     [

@@ -73,6 +73,31 @@ def test_a_task_without_any_class_is_an_error_once_the_data_is_read(space_file: 
     assert plan.over(schema).served.tasks == schema.tasks
 
 
+def test_an_objective_that_the_validation_labels_leave_undefined_is_an_error_once_the_data_is_read(
+    space_file: WriteSpace,
+) -> None:
+    """Nothing is trained for it. In the test split, or for an objective without the task, that is worth a note only."""
+    for metric, split, refused in (
+        ("mean", "validation", True),
+        ("delta", "validation", True),
+        ("air_time/rmse", "validation", False),
+        ("mean", "test", False),
+    ):
+        plan = make_plan(read_experiment(space_file(objective=f"{{metric: {metric}}}")))
+        schema = open_store(plan.experiment.data).schema
+        alike = ("only 0", *(None for _ in schema.tasks[1:]))
+        splits = [each.model_copy(update={"alike": alike}) if each.name == split else each for each in schema.splits]
+        schema = schema.model_copy(update={"splits": tuple(splits)})
+        if not refused:
+            assert plan.over(schema).served.tasks == schema.tasks
+            continue
+        name = schema.tasks[0].name
+        with pytest.raises(
+            ConfigError, match=rf"small\.yaml:\d.* {metric} needs auroc of task '{name}' .*: only 0\. Spl"
+        ):
+            plan.over(schema)
+
+
 def test_a_branch_that_constraints_rule_out_is_no_error_and_never_proposed(space_file: WriteSpace) -> None:
     space = "{model: {choice: [{kind: shared_bottom, hidden: 4}, {kind: mmoe, hidden: {choice: [4, 8]}}]}}"
     for constraint, kinds in (("model.kind != 'mmoe'", {"shared_bottom"}), ("hidden > 6", {"mmoe"})):

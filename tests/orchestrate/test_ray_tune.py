@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ import pytest
 from conftest_orchestrate import PRUNERS, facts, search, study
 
 from mtlsearch.errors import ConfigError
+from mtlsearch.orchestrate.trainable import Setting
 from mtlsearch.records import Decision, EpochMetrics, TrialOrder
 from mtlsearch.tracking import Tracker
 
@@ -192,3 +194,37 @@ class TestTwoRanks:
 def test_more_workers_than_the_cluster_has_is_refused(space_file: WriteSpace, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"one trial needs 64 CPUs .* the cluster has \d+"):
         search(space_file(), tmp_path / "out", "resources.workers_per_trial=64", engine="ray")
+
+
+def test_a_table_with_columns_that_are_no_inputs(space_file: WriteSpace, tmp_path: Path) -> None:
+    """What a config says by a default, it says to the trial's process too."""
+    rows = [f"{i % 7},{'uvw'[i % 3]},{i},{i % 2}" for i in range(200)]
+    (tmp_path / "table.csv").write_text("\n".join(["x,kind,id,y", *rows]))
+    path = space_file(
+        data=f"{{source: table, path: {tmp_path}/table.csv, tasks: [{{column: y, kind: binary}}], "
+        "columns: {id: drop, kind: category}}",
+        constraints="[]",
+    )
+    changes = ["objective.metric=mean", "budget={trials: 1, epochs: 1}", ONE_SLOT]
+    (trial,) = study(search(path, tmp_path / "out", *changes, engine="ray"))
+    assert trial.state.name == "COMPLETE"
+
+
+def test_a_process_that_cannot_start_says_why(
+    space_file: WriteSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself says no more than that the actor died."""
+    sent = Setting.json
+
+    def broken(setting: Setting) -> str:
+        fields = json.loads(sent(setting))
+        return json.dumps(fields | {"data": fields["data"] | {"path": str(tmp_path / "gone")}})
+
+    monkeypatch.setattr(Setting, "json", broken)
+    changes = ["objective.metric=mean", "budget={trials: 1, epochs: 1}", "resources.max_retries=0", ONE_SLOT]
+    (trial,) = study(search(space_file(), tmp_path / "out", *changes, engine="ray"))
+    assert trial.state.name == "FAIL"
+    outcome = trial.user_attrs["outcome"]
+    assert outcome.startswith("mtlsearch.errors.ConfigError: ")
+    assert str(tmp_path / "gone") in outcome
+    assert "actor" not in outcome

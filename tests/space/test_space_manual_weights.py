@@ -8,7 +8,19 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from mtlsearch.config import ManualConfig, Task, TaskWeights, TrialConfig
+from mtlsearch.config import (
+    CensusConfig,
+    FlightsConfig,
+    ManualConfig,
+    Mimic3Config,
+    Physionet2012Config,
+    SyntheticMMoEConfig,
+    Task,
+    TaskWeights,
+    TrialConfig,
+)
+from mtlsearch.config.data import task_names
+from mtlsearch.data.sources import source_of, tasks_of
 from mtlsearch.errors import ConfigError, Where
 from mtlsearch.space import Random, Replay, json_schema
 from mtlsearch.space.document import parse
@@ -56,6 +68,69 @@ def test_in_a_choice_the_label_is_on_the_way(space_of) -> None:
     assert space.grid_size() == 3
 
 
+RANGE = FloatDomain(0.01, 100.0, log=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ("{source: flights}", ["cancelled", "dep_late15", "arr_delay", "air_time"]),
+        ("{source: flights, tasks: [arr_delay, cancelled]}", ["arr_delay", "cancelled"]),
+        ("{source: census, path: a}", ["income", "marital"]),
+        (
+            "{source: table, path: a, tasks: [{column: died, kind: binary}, {column: b, name: los, kind: regression}]}",
+            ["died", "los"],
+        ),
+        ("{source: pcba, path: a, tasks: [PCBA-1030, PCBA-1379]}", ["PCBA-1030", "PCBA-1379"]),
+    ],
+)
+def test_named_alone_it_has_a_range_for_each_task_of_the_data(data, names, read) -> None:
+    space = read(f"data: {data}\nspace: {{model: {{kind: mmoe}}, optimizer: {{}}, balancing: manual}}\n").space
+    assert space.dimensions == {f"balancing.weights.{name}": RANGE for name in names}
+    weights = space.suggest(Random(random.Random(0))).balancing.weights
+    assert weights.names == set(names)
+    assert len({weights.of(name) for name in names}) == len(names)
+
+
+def test_in_a_choice_it_may_be_named_too(read) -> None:
+    enqueued = "{balancing: {kind: manual, weights: {cancelled: 1}}}"
+    rest = f"constraints: [weights.cancelled < 2]\nsearch: {{enqueue: [{enqueued}]}}"
+    data = "data: {source: flights, tasks: [cancelled, arr_delay]}"
+    space = "space: {model: {kind: mmoe}, optimizer: {}, balancing: {choice: [uniform, manual]}}"
+    assert read(f"{data}\n{space}\n{rest}\n").space.dimensions == {
+        "balancing": CategoryDomain(("uniform", "manual")),
+        "balancing.manual.weights.cancelled": RANGE,
+        "balancing.manual.weights.arr_delay": RANGE,
+    }
+
+
+def test_of_128_tasks_the_few_are_asked_for(message_of) -> None:
+    told = message_of("data: {source: pcba, path: a}\nspace:\n  model: mmoe\n  balancing: manual\n")
+    assert told.startswith("space.yaml:4:14: `weights` are missing here: choose few tasks in `data.tasks`, or give")
+
+
+def test_what_is_wrong_with_the_data_is_told_once(message_of) -> None:
+    told = message_of("data: {source: flihgts}\nspace:\n  model: mmoe\n  balancing: manual\n")
+    assert "Did you mean `flights`?" in told
+    assert "weights" not in told
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        FlightsConfig(),
+        CensusConfig(path="a"),
+        SyntheticMMoEConfig(),
+        Mimic3Config(path="a"),
+        Physionet2012Config(path="a"),
+    ],
+    ids=lambda data: data.source,
+)
+def test_the_tasks_are_those_that_the_source_has(data) -> None:
+    assert data.every_task == tuple(task.name for task in source_of(data).tasks)
+    assert task_names(data) == tuple(task.name for task in tasks_of(data))
+
+
 def test_a_task_may_bear_any_name(space_of) -> None:
     space = space_of(MODEL + "balancing: {kind: manual, weights: {of: 1, copy: {choice: [1, 3]}, kind: 2, names: 5}}")
     config = space.suggest(Replay({"balancing.weights.copy": 3.0}))
@@ -75,8 +150,7 @@ def test_constraints_and_enqueued_trials_may_name_them(read) -> None:
 @pytest.mark.parametrize(
     ("balancing", "message"),
     [
-        ("manual", "`weights` is missing"),
-        ("{kind: manual}", "`weights` is missing"),
+        ("{kind: manual}", "space.yaml:4:14: `weights` is missing here; give such as {income: 2.0, married: {float:"),
         ("{kind: manual, weights: {}}", "space.yaml:4:38: `weights` must map tasks to weights"),
         ("{kind: manual, weights: 2}", "space.yaml:4:38: `weights` must map tasks to weights"),
         ("{kind: manual, weights: {a: 0}}", "space.yaml:4:42: `weights.a` must be greater than 0.0, found 0. Write a"),
@@ -92,6 +166,12 @@ def test_constraints_and_enqueued_trials_may_name_them(read) -> None:
 )
 def test_what_is_no_weight_is_refused_with_the_task_that_it_is_of(balancing, message, message_of) -> None:
     assert message in message_of(file(balancing))
+
+
+@pytest.mark.parametrize("balancing", ["manual", "{choice: [uniform, manual]}"])
+def test_an_editor_lets_it_be_named_alone(balancing) -> None:
+    assert editor().is_valid(parse(file(balancing), Where(Path("space.yaml"))).value)
+    assert not editor().is_valid(parse(file("{kind: manual}"), Where(Path("space.yaml"))).value)
 
 
 @pytest.mark.parametrize("weights", ["{}", "2", "{a: 0}", "{a: '2'}", "{a: {flot: [1, 2]}}", "[a]"])

@@ -118,6 +118,8 @@ def test_a_number_beyond_its_bounds_is_answered_with_both(model_mistake, field, 
     ("line", "message"),
     [
         ("serch: {}", "1: unknown key 'serch'; allowed: name, data, space, constraints, objective, search, budget, "),
+        ("balancing: pcgrad", "1: `balancing` belongs under `space`: write it there, as `space: {balancing: …}`"),
+        ("optimizer: {lr: 0.1}", "1: `optimizer` belongs under `space`: write it there"),
         ("search: {sed: 3}", "10: unknown key 'sed'; allowed: sampler, pruner, seed, enqueue. Did you mean `seed`?"),
         ("search: {sampler: tpee}", "10: unknown kind of `sampler`: 'tpee'; allowed: tpe, "),
         ("search: {sampler: {kind: 3}}", "20: unknown kind of `sampler`: "),

@@ -121,7 +121,9 @@ def test_assign_finds_the_branch_that_fits_among_two_of_a_kind(space_of):
     ("fixed", "message"),
     [
         ({"model": "mmoe"}, "`model` must name one `kind` of shared_bottom, mmoeex as `space:` says, found 'mmoe'"),
-        ({"model": {"alpha": 0.1}}, "`model` must name one `kind`"),
+        ({"model": "mmoex"}, "says, found 'mmoex'. Did you mean `mmoeex`?"),
+        ({"model": {"kind": "shared_botom"}}, "Did you mean `shared_bottom`?"),
+        ({"model": {"alpha": 0.1}}, r"`model` must name one `kind` of .* found {alpha: 0.1}$"),
         ({"model": 3}, "`model` must be a mapping"),
         ({"model": {"kind": "mmoeex", "alpha": 0.15}}, r"`alpha` must be in {float: \[0.0, 0.3\], step: 0.1}"),
         ({"model": {"kind": "mmoeex", "alpha": "0.1"}}, "`alpha` must be in"),

@@ -30,7 +30,11 @@ def test_left_out_it_is_joint_and_nothing_is_searched(space_of):
         ("uniform", {}, UniformSamplingConfig()),
         ("proportional", {"tau": (FloatDomain(0.0, 1.0), 0.3)}, ProportionalConfig(tau=0.3)),
         ("stratified", {"share": (FloatDomain(0.05, 0.5), 0.4)}, StratifiedConfig(share=0.4)),
-        ("autosem", {"decay": (FloatDomain(0.9, 0.999), 0.95)}, AutoSemConfig(decay=0.95)),
+        (
+            "autosem",
+            {"decay": (FloatDomain(0.9, 0.999), 0.95), "drop_below": (FloatDomain(0.005, 0.05, log=True), 0.01)},
+            AutoSemConfig(decay=0.95, drop_below=0.01),
+        ),
         ("doremi", {}, DoReMiConfig(eta=1.0, smoothing=1e-3)),
     ],
 )
@@ -52,7 +56,7 @@ def test_kinds_are_a_choice(space_of):
     [
         "{kind: proportional, tau: 1.5}",
         "{kind: stratified, share: 0.0}",
-        "{kind: autosem, drop_below: 1.0}",
+        "{kind: autosem, drop_below: 0.5}",
         "{kind: doremi, c: 1.0e-3}",
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,11 +190,25 @@ def test_an_epochs_numbers_are_means_over_its_steps() -> None:
         loss_K = torch.tensor([number, 2 * number]) * present_K
         losses = Losses(loss_K, {"price": torch.tensor(10 * number)}, present_K)
         means.add(StepResult(BalancedStep(losses, torch.tensor([1.0, number])), torch.tensor(5 * number)))
-    loss_K, weights_K, grad_norm, penalties = means.means()
+    loss_K, served_K, weights_K, grad_norm, penalties = means.means()
     assert loss_K.tolist() == [3.0, 7.0]  # the second task had no label in the second step
+    assert served_K.all()
     assert weights_K.tolist() == [1.0, 3.0]
     assert grad_norm == 15
     assert penalties == {"price": 30}
+
+
+@pytest.mark.parametrize("sampling", ["joint", "uniform"])
+def test_a_task_that_no_batch_serves_has_no_training_loss(folder: TrialFolder, sampling: str) -> None:
+    """It is left out of the record: 0 would look perfect. Where nothing was learned, nothing has gone wrong either."""
+    splits = table_splits()
+    labels = splits["train"].labels_NL.copy()
+    labels[:, 2] = np.nan
+    splits["train"] = replace(splits["train"], labels_NL=labels)
+    trial = order(epochs=2, sampling={"kind": sampling})
+    for metrics in train(trial, TensorData.of(schema(TASKS), splits, CPU), folder):
+        assert set(metrics.train_loss) == {"late", "delay"}
+        assert set(metrics.validation) == {"late", "delay", "gone"}
 
 
 def test_attention_has_the_second_gradients_that_second_order_needs(folder: TrialFolder) -> None:

@@ -219,9 +219,34 @@ def test_a_penalty_of_the_weights_is_as_it_is_and_one_of_predictions_is_their_me
 
 
 def test_a_part_without_any_prediction_has_no_penalty_of_them() -> None:
-    losses = losses_of(ALL, batch_of(ALL), inner_fraction=0.01)
+    """The one row of the inner part is a sequence of which nothing is predicted."""
+    losses = losses_of(ALL, batch_of(ALL, row_P=torch.arange(1, ROWS)), inner_fraction=0.01)
     assert at(losses, "inner").penalties["rows"] == 0
     assert not at(losses, "inner").loss_K.any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "fraction", "inner"), [(2, 0.4, 1), (2, 0.9, 1), (3, 0.1, 1), (3, 0.99, 2), (5, 0.4, 2), (40, 0.01, 1)]
+)
+def test_either_part_has_a_row(rows: int, fraction: float, inner: int) -> None:
+    batch = first(batch_of((DELAY,)), rows)
+    losses = losses_of((DELAY,), batch, fraction)
+    for part, of_part in (("inner", range(inner)), ("outer", range(inner, rows))):
+        assert at(losses, part).loss_K.tolist() == pytest.approx(plain((DELAY,), batch, list(of_part)), abs=1e-5)
+        assert at(losses, part).penalties["rows"] > 0
+
+
+def test_one_row_alone_is_both_parts() -> None:
+    batch = first(batch_of((DELAY,)), 1)
+    losses = losses_of((DELAY,), batch, 0.4)
+    for part in ("inner", "outer"):
+        assert at(losses, part).loss_K.tolist() == pytest.approx(plain((DELAY,), batch), abs=1e-5)
+
+
+def first(batch: Batch, rows: int) -> Batch:
+    """Of a table."""
+    inputs = Inputs(batch.inputs.numeric_BF[:rows], batch.inputs.categorical_BC[:rows])
+    return Batch(inputs, batch.labels_PL[:rows], None if batch.weight_PL is None else batch.weight_PL[:rows])
 
 
 def test_a_penalty_in_bfloat16_is_summed_in_float32() -> None:
@@ -257,24 +282,23 @@ class OneOfTwo(World):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("part", ["all", "inner", "outer"])
-def test_the_mean_of_two_ranks_losses_is_the_loss_of_the_joint_batch(weighted, part) -> None:
-    """Of 39 rows: the ranks have not equally many, neither in all nor in the inner 19."""
-    whole = batch_of(ALL, weighted=weighted)
-    inputs = Inputs(whole.inputs.numeric_BF[:39], whole.inputs.categorical_BC[:39])
-    batch = Batch(inputs, whole.labels_PL[:39], None if whole.weight_PL is None else whole.weight_PL[:39])
-    first = OneOfTwo()
-    worlds = (first, replace(first, rank=1))
+@pytest.mark.parametrize(("rows", "fraction"), [(39, 0.5), (2, 0.4), (3, 0.99)])
+def test_the_mean_of_two_ranks_losses_is_the_loss_of_the_joint_batch(weighted, part, rows, fraction) -> None:
+    """Of 39 rows: the ranks have not equally many, neither in all nor in the inner 19. Of 2, each has a part."""
+    batch = first(batch_of(ALL, weighted=weighted), rows)
+    inputs, one = batch.inputs, OneOfTwo()
+    worlds = (one, replace(one, rank=1))
 
     def of_rank(world: OneOfTwo) -> Losses:
         rows = slice(world.rank, None, 2)
         weight_PL = None if batch.weight_PL is None else batch.weight_PL[rows]
         own = Batch(Inputs(inputs.numeric_BF[rows], inputs.categorical_BC[rows]), batch.labels_PL[rows], weight_PL)
         model = Linear(sum(task.num_outputs for task in ALL))
-        return at(BatchLosses(model, own, LossTable(ALL, CPU), world, inner_fraction=0.5), part).detached()
+        return at(BatchLosses(model, own, LossTable(ALL, CPU), world, inner_fraction=fraction), part).detached()
 
     with ThreadPoolExecutor(2) as threads:
         ranks = list(threads.map(of_rank, worlds))
-    joint = at(losses_of(ALL, batch, inner_fraction=0.5), part).detached()
+    joint = at(losses_of(ALL, batch, inner_fraction=fraction), part).detached()
     mean_K = torch.stack([rank.loss_K for rank in ranks]).mean(0)
     torch.testing.assert_close(mean_K, joint.loss_K, rtol=1e-6, atol=1e-6)
     for name, value in joint.penalties.items():

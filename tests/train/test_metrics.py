@@ -193,3 +193,14 @@ def test_no_label_at_all_is_undefined() -> None:
 
 def test_a_prediction_that_is_not_finite_makes_every_score_nan() -> None:
     assert all(math.isnan(value) for value in score(LATE, [0.1, NAN], [0.0, 1.0]).values() if value is not None)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e7, 1.7e9])
+def test_r2_does_not_depend_on_where_the_labels_lie(shift: float) -> None:
+    draw = torch.Generator().manual_seed(3)
+    labels = torch.randn(2000, generator=draw, dtype=torch.float64)
+    predictions = labels + 0.1 * torch.randn(2000, generator=draw, dtype=torch.float64)
+    expected = sklearn.metrics.r2_score(labels, predictions)
+    assert score(DELAY, (predictions + shift).tolist(), (labels + shift).tolist())["r2"] == pytest.approx(
+        expected, 1e-6
+    )

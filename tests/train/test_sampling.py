@@ -51,6 +51,7 @@ from mtlsearch.train.evaluate import evaluate
 from mtlsearch.train.losses import BatchLosses, LossTable
 from mtlsearch.train.sampling import build_sampling
 from mtlsearch.train.step import train_step
+from mtlsearch.train.strata import rarest, stratified
 
 ROWS: dict[SplitName, int] = {"train": 515, "validation": 40, "test": 40}
 REFERENCES = {task.name: 0.5 for task in (*TASKS, *SEQUENCE_TASKS)}
@@ -150,7 +151,7 @@ def test_joint_is_the_data_s_own_epoch_to_the_bit(data: TensorData) -> None:
 def test_a_batch_has_labels_of_one_task_and_only_rows_that_have_one(data: TensorData, kind: str) -> None:
     seen: Counter[str] = Counter()
     sampling = made(kind, data)
-    for number in (1, 2):
+    for number in range(1, 5):
         for batch in epoch(sampling, number):
             (name,) = tasks_of(batch, data)
             seen[name] += 1
@@ -255,9 +256,9 @@ def test_state_is_plain(kind: str, tmp_path: Path) -> None:
 
 
 class TestStratified:
-    """A share of each batch has a rare class."""
+    """Rare classes have a least share of each batch."""
 
-    @pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+    @pytest.mark.parametrize("share", [0.2, 0.3, 0.6])
     @pytest.mark.parametrize("feed", ["memory", "stream"])
     @pytest.mark.parametrize("tasks", [TASKS, SEQUENCE_TASKS])
     def test_every_batch_has_the_share_and_no_row_twice(
@@ -274,12 +275,91 @@ class TestStratified:
             assert len(set(firsts(batch))) == batch.num_rows
             assert sum(value > 1 for value in firsts(batch)) >= share * batch.num_rows
 
-    def test_a_share_below_the_rows_own_changes_no_proportion(self) -> None:
-        data = TensorData.of(schema(TASKS), seldom(TASKS), CPU).only(("gone",))
-        rare = [sum(v > 1 for v in firsts(batch)) for batch in epoch(made("stratified", data, share=0.01))]
-        assert len(set(rare[:-1])) == 1
-        own = float(np.mean(seldom(TASKS)["train"].numeric_NF[:, 0] > 1))
-        assert rare[0] / 64 == pytest.approx(own, abs=1 / 64)
+    @pytest.mark.parametrize("rare", [0.0, 1.0])
+    def test_a_task_with_two_common_classes_takes_nothing_of_the_share(self, rare: float) -> None:
+        """16 of 64 are the share. 2 % have the class, 1 or 0; by itself no batch has so many."""
+        data = labelled(late=every(2), gone=np.where(every(50) == 1, rare, 1 - rare))
+        sampling = made("stratified", data, share=0.25)
+        batches = epoch(sampling)
+        assert [counts(batch, "gone", rare, data) for batch in batches[:-1]] == [16] * (len(batches) - 1)
+        assert sampling.metrics()["rare"] == {"gone": pytest.approx(0.25, abs=0.01)}
+
+    def test_two_rare_tasks_have_half_of_the_share_each(self) -> None:
+        data = labelled(late=every(50), gone=every(50, 7))
+        sampling = made("stratified", data, share=0.25)
+        for name in ("late", "gone"):
+            assert {counts(batch, name, 1, data) for batch in epoch(sampling)[:-1]} == {8}
+        assert set(sampling.metrics()["rare"]) == {"late", "gone"}
+
+    def test_a_row_counts_for_every_rare_class_that_it_has(self) -> None:
+        data = labelled(late=every(50), gone=every(50))
+        for batch in epoch(made("stratified", data, share=0.25))[:-1]:
+            assert counts(batch, "late", 1, data) == counts(batch, "gone", 1, data) == 8
+
+    def test_a_class_of_many(self) -> None:
+        """70, 28 and 2 % of the rows: the last alone is rarer than the share."""
+        group = np.select([every(50) == 1, every(25, 1) == 1, every(4, 2) == 1], [2.0, 1.0, 1.0], 0.0)
+        data = labelled(group=group)
+        batches = epoch(made("stratified", data, share=0.2))
+        assert {counts(batch, "group", 2, data) for batch in batches[:-1]} == {13}
+
+    def test_more_rare_labels_than_rows_of_the_share_take_turns(self) -> None:
+        """4 of 16 rows are the share, for 20 labels of which a batch by itself seldom has any."""
+        data = labelled(codes=np.stack([every(1000, each) for each in range(20)], axis=1))
+        batches = epoch(made("stratified", data, share=0.25), batch_size=16)
+        for at in range(0, len(batches) - 5, 5):
+            five = torch.stack([(batch.labels_PL == 1).sum(0) for batch in batches[at : at + 5]])
+            assert five.sum(1).ge(4).all()
+            assert five.sum(0).ge(1).all()
+
+    @pytest.mark.parametrize(
+        ("rates", "order", "part"),
+        [
+            ((0.03,), [0], 0.2),
+            ((0.03, 0.02), [1, 0], 0.1),
+            ((0.15, 0.03), [1], 0.15),  # the first has its part, and stays the more frequent
+            ((0.1,) * 10 + (0.03,), [10], 0.1),
+            ((0.001,) * 4, [0, 1, 2, 3], 0.05),
+            ((), [], 0.2),
+        ],
+    )
+    def test_what_the_share_is_for(self, rates: tuple[float, ...], order: list[int], part: float) -> None:
+        assert rarest(rates, 0.2) == (order, pytest.approx(part))
+
+    def test_rows_without_a_rare_class_come_once_at_most(self) -> None:
+        data = labelled(late=every(2), gone=every(50))
+        seen = Counter(
+            first
+            for batch in epoch(made("stratified", data, share=0.25))
+            for first, is_rare in zip(firsts(batch), (batch.labels_PL[:, 1] == 1).tolist(), strict=True)
+            if not is_rare
+        )
+        assert set(seen.values()) == {1}
+
+    def test_rare_rows_lie_anywhere_in_a_batch(self) -> None:
+        """Not all in the first rows, which a balancer may set apart from the others."""
+        data = labelled(gone=every(50))
+        batches = epoch(made("stratified", data, share=0.25))[:-1]
+        first_half = sum(int((batch.labels_PL[:32] == 1).sum()) for batch in batches)
+        assert first_half / (16 * len(batches)) == pytest.approx(0.5, abs=0.1)
+
+    def test_long_sequences_are_cut_in_pieces_with_a_like_part_of_the_rare(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mtlsearch.train.strata.MOST_STEPS", 200)
+        has_n1 = torch.from_numpy(every(50) == 1)[:, None]
+        batches = stratified(has_n1, 0.25, torch.full((2000,), 10), 64, 1, torch.Generator().manual_seed(1))
+        pieces = [rows_b for rows_b, _ in zip(batches, range(100), strict=False)]
+        assert {len(piece) for piece in pieces} == {16}
+        assert {int(has_n1[piece].sum()) for piece in pieces} == {4}
+
+    @pytest.mark.parametrize("share", [0.01, 0.4])
+    def test_without_a_rare_class_batches_are_any_and_the_record_says_so(self, share: float) -> None:
+        data = TensorData.of(schema(TASKS), seldom(TASKS), CPU).only(("gone",) if share == 0.01 else ("delay",))
+        sampling = made("stratified", data, share=share)
+        rows = [row for batch in epoch(sampling) for row in firsts(batch)]
+        assert len(set(rows)) == len(rows) == 2000
+        assert sampling.metrics() == {"rare": {}}
 
     def test_few_rare_rows_come_in_every_batch(self) -> None:
         splits = table_splits(ROWS)
@@ -288,7 +368,8 @@ class TestStratified:
         labels[[7, 300], 2] = 1
         splits["train"] = replace(splits["train"], labels_NL=labels)
         data = TensorData.of(schema(TASKS), splits, CPU).only(("gone",))
-        assert {int((batch.labels_PL == 1).sum()) for batch in epoch(made("stratified", data, share=0.5))} == {2}
+        batches = epoch(made("stratified", data, share=0.5))
+        assert {int((batch.labels_PL == 1).sum()) for batch in batches} == {2}
 
     @pytest.mark.parametrize("value", [0.0, 1.0, np.nan])
     def test_without_rare_rows_a_batch_is_any(self, value: float) -> None:
@@ -299,6 +380,34 @@ class TestStratified:
         data = TensorData.of(schema(TASKS), splits, CPU).only(("gone",))
         batches = epoch(made("stratified", data))
         assert [batch.num_rows for batch in batches[:-1]] == [64] * (len(batches) - 1)
+
+
+KNOWN = {
+    "late": Task(name="late", kind="binary"),
+    "gone": Task(name="gone", kind="binary"),
+    "group": Task(name="group", kind="multiclass", classes=("x", "y", "z")),
+    "codes": Task(name="codes", kind="multilabel", classes=tuple(f"c{index}" for index in range(20))),
+}
+
+
+def every(nth: int, start: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """float32 [2000]: 1 in one of so many rows, else 0."""
+    return (np.arange(2000) % nth == start).astype(np.float32)
+
+
+def labelled(**labels: np.ndarray[Any, np.dtype[Any]]) -> TensorData:
+    """2000 training rows with these labels of `KNOWN`."""
+    tasks = tuple(KNOWN[name] for name in labels)
+    columns_nl = np.concatenate([each.reshape(2000, -1) for each in labels.values()], axis=1).astype(np.float32)
+    splits = table_splits({"train": 2000, "validation": 10, "test": 10})
+    splits = {name: replace(each, labels_NL=columns_nl[: each.num_rows]) for name, each in splits.items()}
+    return TensorData.of(schema(tasks), splits, CPU)
+
+
+def counts(batch: Batch, task: str, value: float, data: TensorData) -> int:
+    """Rows with the class."""
+    column = next(at for at, each in enumerate(data.targets.columns) if each.task.name == task)
+    return int((batch.labels_PL[:, column] == value).sum())
 
 
 def seldom(tasks: tuple[Task, ...]) -> dict[SplitName, Split]:
@@ -368,7 +477,7 @@ def test_the_bandit_hears_whether_the_objective_rose() -> None:
 
 
 def test_dropped_tasks_leave_the_record() -> None:
-    sampling = made("autosem", learnable(ROWS), decay=1.0, drop_below=0.4)
+    sampling = made("autosem", learnable(ROWS), decay=1.0, drop_below=0.49)
     for number in range(1, 12):
         epoch(sampling, number)
         sampling.after_epoch(-float(number))

@@ -9,6 +9,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from conftest_train import (
@@ -22,8 +23,10 @@ from conftest_train import (
     store_of,
     table_splits,
 )
+from pyarrow import csv, parquet
 
-from mtlsearch.data import Store
+from mtlsearch.config import TableConfig
+from mtlsearch.data import Store, open_store
 from mtlsearch.data.columns import SplitName
 from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder
@@ -91,6 +94,26 @@ def test_an_epoch_has_every_row_once_and_all_of_it(store: Store) -> None:
     batches = epoch(streamed(store))
     assert rows(batches) == rows(epoch(TensorData.load(store, CPU)))
     assert max(batch.num_rows for batch in batches) <= 64
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_labels_in_different_files_come_as_from_memory(tmp_path: Path, suffix: str) -> None:
+    """Each task's labels are in a file of its own; one of them are Unix times."""
+    part = ["train", "train", "validation", "test"]
+    for task, far in (("late", 0), ("when", 1.7e9)):
+        columns = {task: [i // 4 % 2 + far for i in range(400)], "part": [part[i % 4] for i in range(400)]}
+        table = pa.table(columns | {"x": [i + 1000 * bool(far) for i in range(400)]})
+        path = str(tmp_path / f"{task}{suffix}")
+        csv.write_csv(table, path) if suffix == ".csv" else parquet.write_table(table, path)
+    tasks = [{"column": "late", "kind": "binary"}, {"column": "when", "kind": "regression"}]
+    config = TableConfig.model_validate({"path": f"{tmp_path}/*{suffix}", "tasks": tasks, "split": "part"})
+    store = open_store(config, tmp_path / "cache")
+    assert store.schema.counts("train").missing == (200, 200)
+    batches = epoch(TensorData.load(store, CPU, "stream", window_bytes=2_000))
+    assert rows(batches) == rows(epoch(TensorData.load(store, CPU)))
+    labels = torch.cat([batch.labels_PL for batch in batches])
+    assert (~labels.isnan()).sum(0).tolist() == [200, 200]
+    assert set(labels[:, 1][~labels[:, 1].isnan()].tolist()) == {-1.0, 1.0}
 
 
 def test_predictions_are_made_for_every_row(store: Store) -> None:

@@ -96,13 +96,12 @@ def missing_extra(config: Config) -> str | None:
     kind = type(config).model_fields["kind"].default
     broken = [f"{package} cannot be imported ({fault})" for package, fault in faults.items() if fault]
     if broken:
-        wrong, command = f", but {' and '.join(broken)}", f"pip install --force-reinstall '{EXTRA}'"
+        wrong, again = f", but {' and '.join(broken)}", ", with --force-reinstall where it is broken"
     else:
-        wrong = f", which {'is' if len(faults) == 1 else 'are'} not installed"
-        command = f"pip install '{EXTRA}'"
+        wrong, again = f", which {'is' if len(faults) == 1 else 'are'} not installed", ""
     return (
-        f"balancing `{kind}` needs {' and '.join(faults)}{wrong}. Run `{command}`, or choose another method: "
-        "`pcgrad` needs nothing more."
+        f"balancing `{kind}` needs {' and '.join(faults)}{wrong}. Run `pip install '{EXTRA}'`{again}, or choose "
+        "another method: `pcgrad` needs nothing more."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from mtlsearch.config.base import Config
+from mtlsearch.config.base import Config, Search
 
 Weight = Annotated[float, Field(gt=0, le=1e6)]
 
@@ -39,5 +39,6 @@ class ManualConfig(Config):
     """A weight a task, fixed or searched."""
 
     kind: Literal["manual"] = "manual"
-    weights: TaskWeights
-    """Task → weight, or a range such as {float: [0.01, 100.0], log: true}."""
+    weights: Annotated[TaskWeights, Search({"float": [0.01, 100.0], "log": True})]
+    """Task → weight, or a range such as {float: [0.01, 100.0], log: true}; this one for each task of the data where
+    `manual` is only named."""

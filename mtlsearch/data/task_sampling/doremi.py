@@ -11,7 +11,8 @@ Where we deviate. Domains are tasks. The paper weights the losses of a batch of 
 of batches of one task, so that tasks with labels in different rows work, and a step tells one task's loss: weights are
 updated every few steps from the tasks' mean losses in them. A task that was not served since keeps its last excess;
 one that was never served has the largest of the others, and so is served soon. The excess of the mean loss is cut at
-0, not each token's. The reference is the single-task baselines' final training losses, else the best constant.
+0, not each token's. The reference is each single-task baseline's training loss in its best epoch, else the best
+constant.
 
 Axes: K tasks.
 """

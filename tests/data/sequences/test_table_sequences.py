@@ -315,3 +315,34 @@ def test_weights_are_of_sequences(write_table: WriteTable) -> None:
     assert "w" not in steps.numeric
     assert "`weight` belongs to one label a sequence" in fault(path, ROWS | {"static": ["sex"]}, task)
     assert "the weight must have one value a sequence" in fault(path, ROWS, task)
+
+
+def test_labels_of_sequences_may_be_in_different_files(write_table: WriteTable, tmp_path: Path) -> None:
+    """Long and nested: a file that lacks a label column has no such labels, at none of its steps."""
+    (tmp_path / "long").mkdir()
+    (tmp_path / "nested").mkdir()
+    tasks = [{"column": "y", "kind": "binary"}, {"column": "sick", "kind": "binary"}]
+    write_table(
+        {"who": ["p", "p", "r"], "x": [1, 2, 3], "part": ["train", "train", "valid"], "y": [1, 1, 0]}, "long/a.csv"
+    )
+    write_table({"who": ["q", "s"], "x": [4, 5], "part": ["train", "test"], "sick": [0, 1]}, "long/b.csv")
+    part, steps = one(read(tmp_path / "long", {"id": "who", "static": ["y"]}, *tasks))
+    assert_array_equal(part.labels["y"], [1, 0, NAN, NAN])
+    assert_array_equal(steps.labels["sick"], [NAN, NAN, NAN, 0, 1])
+
+    write_table({"sick": [[0, 1], [1]], "x": [[1, 2], [3]], "part": ["train", "valid"]}, "nested/a.parquet")
+    write_table({"x": [[4, 5, 6], [7]], "part": ["train", "test"], "y": [1, 0]}, "nested/b.parquet")
+    part, steps = one(read(tmp_path / "nested", {}, *tasks))
+    assert_array_equal(part.labels["y"], [NAN, NAN, 1, 0])
+    assert_array_equal(steps.labels["sick"], [0, 1, 1, NAN, NAN, NAN, NAN])
+
+
+@pytest.mark.parametrize("step", [None, 1.0])
+def test_labels_a_step_keep_all_their_digits(write_table: WriteTable, step: float | None) -> None:
+    far = [1.7e9 + i / 8 for i in range(7)]
+    columns = long(far=far)
+    sequence = {"id": "who", "time": "hour", "static": ["sex", "y"]} | ({"step": step} if step else {})
+    _, steps = one(read(write_table(columns), sequence, {"column": "far", "kind": "regression"}))
+    found = steps.labels["far"]
+    assert set(found[~np.isnan(found)]) <= set(far)
+    assert (~np.isnan(found)).sum() >= 6

@@ -132,12 +132,48 @@ def test_a_name_that_is_there_twice(tmp_path: Path) -> None:
     assert "the file has 'a' twice" in opening(arrow)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+SUFFIXES = [".csv", ".parquet", ".feather", ".arrow"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_files_with_other_columns_than_the_first(write_table, tmp_path: Path, suffix: str) -> None:
     write_table({"x": [1]}, f"a{suffix}")
     write_table({"x": [1], "z": [2]}, f"b{suffix}")
     assert f"b{suffix}" in opening(tmp_path)
-    assert "the files of a table must have the same" in opening(tmp_path)
+    assert f"the files of a table must have the same columns, but this one has 'z' unlike a{suffix}" in opening(
+        tmp_path
+    )
+    assert "this one has 'z'" in opening(tmp_path, optional=["x"])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_columns_are_told_by_their_names_not_by_their_order(write_table, tmp_path: Path, suffix: str) -> None:
+    write_table({"x": [1, 2], "t": ["a", "b"]}, f"a{suffix}")
+    write_table({"t": ["c"], "x": [2.5]}, f"b{suffix}")
+    with open_table(str(tmp_path)) as reader:
+        assert as_floats(reader.column("x")).tolist() == [1, 2, 2.5]
+        assert as_texts(reader.column("t")).to_pylist() == ["a", "b", "c"]
+        assert reader.notes == ()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_optional_column_is_null_in_files_that_lack_it(write_table, tmp_path: Path, suffix: str) -> None:
+    write_table({"x": [1, 2, 3], "y": [True, False, True]}, f"a{suffix}")
+    write_table({"z": ["p", "q"], "x": [4, 5]}, f"b{suffix}")
+    write_table({"x": [6], "y": [False]}, f"c{suffix}")
+    with open_table(str(tmp_path), optional=["y", "z"]) as reader:
+        assert list(reader.columns) == ["x", "y", "z"]
+        assert as_texts(reader.column("z")).to_pylist() == [None, None, None, "p", "q", None]
+        assert_array_equal(as_floats(reader.column("y")), [1, 0, 1, np.nan, np.nan, 0])
+        batches = list(reader.batches(["z", "x"], 2))
+        assert max(batch.num_rows for batch in batches) == 2
+        assert [x for batch in batches for x in as_floats(batch.column(1))] == [1, 2, 3, 4, 5, 6]
+        assert [z for batch in batches for z in as_texts(batch.column(0)).to_pylist()].count(None) == 4
+        assert reader.notes == (
+            f"Labels 'y' are missing in b{suffix}: no such column.",
+            f"Labels 'z' are missing in a{suffix}, c{suffix}: no such column.",
+        )
+    assert "but this one lacks 'y' unlike" in opening(tmp_path, optional=["z"])
 
 
 def test_a_column_may_be_wider_in_another_file_but_not_of_another_kind(write_table, tmp_path: Path) -> None:
