@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from mtlsearch.config import Task
-from mtlsearch.config.task import COMPARES, LOWER_IS_BETTER, TaskKind
-from mtlsearch.data.labels import NO_LABEL
+from mtlsearch.config.task import COMPARES, LOWER_IS_BETTER, NO_LABEL, TaskKind
 from mtlsearch.errors import ConfigError, TrialFailed, Where
 from mtlsearch.records import Scores
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from mtlsearch.config import Task
-from mtlsearch.data.labels import NO_LABEL
+from mtlsearch.config.task import NO_LABEL
 from mtlsearch.errors import ConfigError, TrialFailed
 from mtlsearch.objective import check_defined, check_metric, gains, score
 

@@ -27,6 +27,9 @@ LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 COMPARES = frozenset({"auroc", "average_precision", "kappa", "linear_kappa", "r2"})
 """Metrics that are undefined where a task's labels are all alike."""
 
+NO_LABEL = "no label at all"
+"""What is said of a task's labels in a split where all are missing; no metric is defined there."""
+
 
 class Task(Config):
     """One task of a data set."""

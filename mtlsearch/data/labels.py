@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlsearch.config.task import Task
+from mtlsearch.config.task import NO_LABEL, Task
 from mtlsearch.data.columns import SPLITS, SplitName
 from mtlsearch.data.fitting import Moments
 from mtlsearch.errors import ConfigError, Where
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mtlsearch.data.columns import LabelValues
-
-NO_LABEL = "no label at all"
 
 MOST_NAMED = 8
 """Tasks that a sentence names."""
