@@ -2,7 +2,7 @@
 
     python benchmarks/balancing.py relative|copies|all --out benchmarks/results/balancing.json
 
-One thread, CPU time; methods take turns in every round, another one first each time. A part that is run again
+One thread, CPU time; methods take turns in every round, each round in an order of its own. A part that is run again
 replaces its record in the file, no other. The step is the product's own: losses, balancer, fused Adam.
 
 relative: every method at 2, 4 and 12 tasks, as a multiple of `uniform` in the same round's turns, on two models:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -62,16 +63,16 @@ def training_step(contestant: Contestant, x: Tensor, y_BK: Tensor, optimizer: Op
 
 
 def seconds_per_step(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each contestant's step, one number a round."""
+    """CPU seconds of each contestant's step, one number a round, in an order of its own each round: what a long step
+    leaves behind slows the next one, and that should not always be the same."""
     repeats = {name: _repeats(step) for name, step in steps.items()}
     found: dict[str, list[float]] = {name: [] for name in steps}
-    names = list(steps)
+    draw = random.Random(0)
     gc.collect()
     gc.disable()
     try:
-        for round_ in range(rounds):
-            first = round_ % len(names)
-            for name in names[first:] + names[:first]:
+        for _ in range(rounds):
+            for name in draw.sample(list(steps), len(steps)):
                 found[name].append(_timed(steps[name], repeats[name]))
     finally:
         gc.enable()

@@ -18,8 +18,10 @@ TABLES = ("search", "data", "models", "quality", "balancing")
 
 def table(results: dict[str, Any]) -> str:
     """The targets of every part with what was found, and what the numbers were measured with."""
-    targets = [target for record in results.values() for target in record["targets"]]
+    targets = [target for part, record in results.items() for target in record["targets"] if part != "relative"]
     lines = ["| What | Wanted | Found | Reached |", "|---|---|---|---|", *map(_row, targets)]
+    if "relative" in results:
+        lines = [*_ratios(results["relative"]), "", *lines]
     notes = [f"- {line}" for line in _circumstances(results)]
     return "\n".join([*lines, *([""] if notes else []), *notes, ""])
 
@@ -37,6 +39,28 @@ def updated(readme: str) -> str:
 def _row(target: dict[str, Any]) -> str:
     found = "not reached" if target["found"] is None else f"{target['found']:.4g}"
     return f"| {target['name']} | {target['target']} | {found} | {'yes' if target['reached'] else 'no'} |"
+
+
+def _ratios(record: dict[str, Any]) -> list[str]:
+    """What a method's step costs, beside `uniform`: a line a method, a column a model, a number a number of tasks."""
+    cells = record["raw"]
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
+    counts = " / ".join(str(cell["tasks"]) for cell in cells if cell["model"] == models[0])
+    wanted: dict[str, list[str]] = {}
+    for target in record["targets"]:
+        name, _, where = target["name"].partition(": ")
+        if where.endswith(models[0]):
+            wanted.setdefault(name, []).append(target["target"].removeprefix("≤ "))
+    lines = [
+        f"| Step, times `uniform`'s, at {counts} tasks | Wanted | {' | '.join(models)} |",
+        "|---|---|" + "---|" * len(models),
+    ]
+    for method in cells[0]["ratios"]:
+        found = [
+            " / ".join(f"{cell['ratios'][method]:.2f}" for cell in cells if cell["model"] == model) for model in models
+        ]
+        lines.append(f"| {method} | {' / '.join(wanted.get(method, []))} | {' | '.join(found)} |")
+    return lines
 
 
 def _circumstances(results: dict[str, Any]) -> list[str]:
