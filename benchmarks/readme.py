@@ -12,7 +12,7 @@ from typing import Any
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 RESULTS = HERE / "results"
-TABLES = ("search", "data", "models", "quality", "balancing")
+TABLES = ("search", "data", "models", "quality", "balancing", "tracking")
 """Each is RESULTS/NAME.json, and stands between <!-- NAME --> and <!-- /NAME -->."""
 
 
@@ -64,7 +64,13 @@ def _ratios(record: dict[str, Any]) -> list[str]:
 
 
 def _circumstances(results: dict[str, Any]) -> list[str]:
-    described = {"orchestration": _orchestration, "search": _search, "dense": _dense, "recurrent": _recurrent}
+    described = {
+        "orchestration": _orchestration,
+        "search": _search,
+        "dense": _dense,
+        "recurrent": _recurrent,
+        "tracking": _tracking,
+    }
     return [describe(results[part]) for part, describe in described.items() if part in results]
 
 
@@ -110,6 +116,15 @@ def _recurrent(record: dict[str, Any]) -> str:
     return (
         f"recurrent: LSTM experts, {steps} steps, median {ratio:.2f} times as fast as a loop over nn.LSTM with the "
         "same weights."
+    )
+
+
+def _tracking(record: dict[str, Any]) -> str:
+    parameters, medians = record["parameters"], record["medians"]
+    return (
+        f"tracking: {parameters['data']}, trials of {parameters['epochs']} epochs that take {medians['trial_s']:.1f} s "
+        f"of CPU time each; W&B's client and its process take {1000 * medians['logging_s']:.0f} ms of it (told to it "
+        f"without training), and {medians['once_s']:.0f} s once a search: imports, pictures, the winner's export."
     )
 
 

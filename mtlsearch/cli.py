@@ -36,12 +36,27 @@ class Engine(enum.StrEnum):
     LOCAL = "local"
 
 
+class Split(enum.StrEnum):
+    """A part of an experiment's data."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
 class Format(enum.StrEnum):
     """How a leaderboard is printed."""
 
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+
+
+class ReportFormat(enum.StrEnum):
+    """What a report is."""
+
+    HTML = "html"
+    PNG = "png"
 
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.YAML", help="The space file.")]
@@ -54,6 +69,7 @@ Address = Annotated[
     str | None,
     typer.Option(help="A Ray cluster: auto, or its address. Without it, Ray is started on this machine."),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 EngineOption = Annotated[Engine, typer.Option(help="ray, or local: one trial at a time in this process.")]
 
 
@@ -144,21 +160,123 @@ def init(
 def leaderboard(
     directory: ExperimentDir,
     output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Show it as a W&B workspace; prints its URL.")] = False,
 ) -> None:
     """Print the ranked trials of an experiment, finished or not."""
     from mtlsearch.folder import ExperimentFolder
 
     folder = ExperimentFolder.open(directory)
+    if wandb:
+        from mtlsearch.orchestrate.mirror import publish_workspace
+
+        sys.stdout.write(publish_workspace(folder) + "\n")
+        return
 
     from mtlsearch import view
-    from mtlsearch.report import read_leaderboard
+    from mtlsearch.report import read_final, read_leaderboard
     from mtlsearch.search import read_records
 
-    board = read_leaderboard(folder, read_records(folder.journal))
+    records = read_records(folder.journal)
+    board = read_leaderboard(folder, records)
     if output == Format.TABLE:
         view.print_leaderboard(board)
+        view.print_final(read_final(folder, records))
     else:
         sys.stdout.write(board.csv() if output == Format.CSV else board.json() + "\n")
+
+
+@app.command()
+def report(
+    directory: ExperimentDir,
+    output: Annotated[
+        ReportFormat, typer.Option("--format", help="html: one file; png: a picture a chart.")
+    ] = ReportFormat.HTML,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to; else DIR/report.html, or DIR/plots.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write the pictures of an experiment, finished or not, as one HTML file that opens from disk."""
+    from mtlsearch.folder import ExperimentFolder
+
+    folder = ExperimentFolder.open(directory)
+
+    from mtlsearch import view
+    from mtlsearch.report.write import write_plots, write_report
+
+    if output == ReportFormat.HTML:
+        view.print_written([write_report(folder, out, force=force)])
+    else:
+        view.print_written(write_plots(folder, out, force=force))
+
+
+@app.command()
+def export(
+    directory: ExperimentDir,
+    out: Annotated[Path, typer.Option(metavar="MODEL", help="The model's folder, a new one.")],
+    trial: Annotated[str, typer.Option(metavar="N|best", help="A trial or baseline by its number.")] = "best",
+    force: Force = False,
+) -> None:
+    """Write a trial's model as a folder of its own: weights, encoders, model card, torch.export program."""
+    from mtlsearch.export.request import trial_number
+    from mtlsearch.folder import ExperimentFolder
+
+    folder, number = ExperimentFolder.open(directory), trial_number(trial)
+
+    from mtlsearch.export.trial import export_trial
+
+    sys.stdout.write(f"{export_trial(folder, number, out, force).sentence(out)}\n")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `mtlsearch export` wrote.")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="Raw rows: Parquet, CSV, Feather, a folder or glob of them.")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The predictions: .parquet, .feather, .arrow or .csv.")],
+    split: Annotated[
+        Split | None, typer.Option(help="Instead of DATA: a split of the data that the model learnt from.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column of DATA that passes through; repeatable.")
+    ] = None,
+    static: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Of long sequences: a file with one row a sequence.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse categories that training did not have.")] = False,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 16_384,
+    force: Force = False,
+) -> None:
+    """Predict raw rows with an exported model."""
+    from mtlsearch.export.request import Request
+
+    request = Request(data, split.value if split else None, tuple(keep or ()), static, strict, batch_rows)
+    request.check(out, force)
+
+    from rich.console import Console
+
+    from mtlsearch.conversion_bar import ConversionBar
+    from mtlsearch.data.progress import shown_by
+    from mtlsearch.export.predict import predict_file
+
+    with shown_by(ConversionBar(Console(stderr=True))):
+        predicted = predict_file(model, request, out)
+    sys.stderr.writelines(f"note: {sentence}\n" for sentence in predicted.notes)
+    sys.stdout.write(f"{predicted.num_rows:,} rows: {out}\n")
+
+
+@app.command()
+def sync(directory: ExperimentDir) -> None:
+    """Send W&B what it has not got of an experiment, once."""
+    from mtlsearch.folder import ExperimentFolder
+
+    folder = ExperimentFolder.open(directory)
+
+    from mtlsearch.orchestrate.mirror import send_rest
+
+    sys.stdout.write(send_rest(folder) + "\n")
 
 
 @app.command()

@@ -3,7 +3,7 @@
 DIR/space.yaml          as given            DIR/plan.json       versions, seed, data digest, overrides
 DIR/study.journal       the Optuna study    DIR/schema.json     the data's tasks, columns and their encoders
 DIR/trials/00017/       order.json, metrics.jsonl, model.json, checkpoint/, test.json
-DIR/leaderboard.csv     and .parquet
+DIR/leaderboard.csv     and .parquet        DIR/final.json      the final ranking, where one was asked for
 """
 
 from __future__ import annotations
@@ -175,6 +175,7 @@ class ExperimentFolder:
         self.plan = path / "plan.json"
         self.journal = path / "study.journal"
         self.leaderboard = path / "leaderboard.csv"
+        self.final = path / "final.json"
 
     @classmethod
     def create(cls, path: Path, space: str, plan: dict[str, Any], schema: str) -> ExperimentFolder:

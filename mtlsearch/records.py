@@ -9,7 +9,8 @@ from typing import Literal
 
 from mtlsearch.config import Config, TrialConfig
 
-Role = Literal["baseline", "trial"]
+Role = Literal["baseline", "trial", "final"]
+"""`final`: a trial's configuration, or a single-task baseline, trained again on a fresh seed for the final ranking."""
 State = Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 Scores = Mapping[str, Mapping[str, float | None]]
 """Task → metric → value in the task's own units; None where the metric is undefined (one class only)."""
@@ -38,6 +39,10 @@ class TrialOrder(Config):
     """For `delta`: task → main metric of its single-task baseline, on validation."""
     reference_losses: Mapping[str, float] = {}
     """Task → training loss of its single-task baseline's best epoch, where there are baselines."""
+    candidate: int | None = None
+    """Of a final trial, the trial whose configuration is trained again; None for a single-task baseline."""
+    repeat: int = 0
+    """Of a final trial, which of the fresh seeds it has; counts from 0."""
 
 
 class MixtureMetrics(Config):
@@ -127,6 +132,10 @@ class TrialRecord:
     """Objective: of the best epoch when COMPLETE, of the last one when PRUNED."""
     reason: str
     task: str | None = None
-    """The task of a single-task baseline."""
+    """The task of a single-task baseline, also where it is trained again for the final ranking."""
+    candidate: int | None = None
+    """Of a final trial, the trial whose configuration is trained again; None for a single-task baseline."""
+    repeat: int = 0
+    """Of a final trial, which of the fresh seeds it has; counts from 0."""
     intermediate: Mapping[int, float] = field(default_factory=dict)
     """Epoch → objective."""

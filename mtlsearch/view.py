@@ -17,7 +17,17 @@ from mtlsearch.config import DataConfig
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.orchestrate.plan import Plan
-from mtlsearch.report import SHOWN_TRIALS, Leaderboard, read_leaderboard, short, terminal_table
+from mtlsearch.report import (
+    SHOWN_TRIALS,
+    FinalRanking,
+    Leaderboard,
+    final_notes,
+    final_table,
+    read_final,
+    read_leaderboard,
+    short,
+    terminal_table,
+)
 from mtlsearch.search import read_records
 from mtlsearch.space import flatten
 from mtlsearch.tracking.terminal import format_seconds
@@ -67,6 +77,11 @@ def print_plan(plan: Plan) -> None:
     search = experiment.search
     _line("search", f"sampler {search.sampler.kind}, pruner {search.pruner.kind}, seed {search.seed}")
     _line("budget", f"{baselines}{budget.trials} trials of at most {budget.epochs} epochs{wall}")
+    if (final := experiment.final) is not None:
+        again = f"the {final.top_k} best trials and {_counted(len(plan.tasks), 'baseline')} again"
+        _line("final", f"{again} on {_counted(final.seeds, 'fresh seed')}: up to {plan.num_finals} trials more")
+    if plan.earlier is not None:
+        _line("warm start", plan.earlier.sentence)
     workers = _counted(resources.workers_per_trial, "worker")
     each = f"{_counted(resources.cpus_per_worker, 'CPU')}, {resources.gpus_per_worker:g} GPUs"
     _line("resources", f"{workers} a trial, {each} a worker")
@@ -86,6 +101,14 @@ def print_plan(plan: Plan) -> None:
         console.print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
 
 
+def print_written(paths: Sequence[Path]) -> None:
+    """Files that were written, a line each."""
+    for path in paths:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    if not paths:
+        console.print("There is nothing to draw yet.", highlight=False)
+
+
 def print_probes(probes: Sequence[Probe]) -> None:
     """What two steps of the extreme configurations took."""
     for probe in probes:
@@ -99,10 +122,13 @@ def print_result(folder: ExperimentFolder) -> None:
     Raises:
         MtlsearchError: every trial failed.
     """
-    board = read_leaderboard(folder, read_records(folder.journal))
+    records = read_records(folder.journal)
+    board = read_leaderboard(folder, records)
     print_leaderboard(board)
+    final = read_final(folder, records)
+    print_final(final)
     winner = next((row for row in board.rows if row["role"] == "trial" and row["state"] == "COMPLETE"), None)
-    if winner is not None:
+    if winner is not None and final is None:  # one seed of the trial that was the luckiest tells less
         _line(f"trial {winner['trial']} on test", _test_scores(winner))
     _line("everything is in", str(folder.path))
     trials = [row for row in board.rows if row["role"] == "trial"]
@@ -128,6 +154,17 @@ def print_leaderboard(board: Leaderboard) -> None:
     console.print(terminal_table(board, console.width))
     if trials > SHOWN_TRIALS:
         console.print(f"… and {trials - SHOWN_TRIALS} more, all in leaderboard.csv", highlight=False)
+
+
+def print_final(ranking: FinalRanking | None) -> None:
+    """The final ranking on test, where there is one."""
+    if ranking is None:
+        return
+    seeds = _counted(ranking.num_seeds, "fresh seed")
+    _line("final ranking", f"{seeds}, on test; ± is half of a 95 % interval; p is Holm's, against the best")
+    console.print(final_table(ranking, console.width))
+    for note in final_notes(ranking):
+        _line("note", note)
 
 
 def print_sources() -> None:

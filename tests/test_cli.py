@@ -57,7 +57,10 @@ def test_help_names_every_command_and_loads_no_framework():
     ]
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "check", "leaderboard", "schema", "data list", "data describe"])
+@pytest.mark.parametrize(
+    "command",
+    ["run", "resume", "check", "leaderboard", "export", "predict", "schema", "data list", "data describe"],
+)
 def test_every_command_has_help(mtlsearch, command):
     ended = mtlsearch(*command.split(), "--help")
     assert ended.code == 0

@@ -35,6 +35,7 @@ from mtlsearch.config.data import (
     SyntheticMMoEConfig,
 )
 from mtlsearch.config.encoding import Encoding
+from mtlsearch.config.final import FinalConfig
 from mtlsearch.config.model import (
     AdaShareConfig,
     Architecture,
@@ -108,6 +109,7 @@ __all__ = [
     "Encoding",
     "ExpertConfig",
     "FairGradConfig",
+    "FinalConfig",
     "FlightsConfig",
     "FractionsConfig",
     "GradDropConfig",

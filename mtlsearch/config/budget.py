@@ -40,7 +40,8 @@ class BudgetConfig(Config):
     """Most epochs that one trial trains."""
 
     wall: Seconds | None = None
-    """Seconds of wall time for the whole search, resumes included; trials that then still run are stopped."""
+    """Seconds of wall time for the whole search, resumes included; trials that then still run are stopped.
+    Test scores and the trials of `final:` come after it."""
 
     patience: Annotated[int, Field(ge=1)] | None = None
     """A trial ends when its objective has not improved for so many epochs."""

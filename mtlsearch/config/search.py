@@ -188,3 +188,6 @@ class SearchConfig(Config):
     """Seeds the sampler, and with the trial's number every trial."""
     enqueue: Annotated[tuple[Mapping[str, Any], ...], Field(strict=False)] = ()
     """Configurations to try first, each written like `space:` with fixed values; what is left out is sampled."""
+    warm_start: str | None = None
+    """The folder of an earlier search, from this file's folder on. Its best trials are tried first; where data, tasks,
+    objective and epochs are the same, its ended trials are known to the sampler from the start."""

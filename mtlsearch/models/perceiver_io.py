@@ -82,7 +82,7 @@ class Tokens(nn.Module):
     def forward(self, x_PI: Tensor) -> Tensor:
         """token_PJH."""
         num_groups = self.linear.weight_EIH.shape[0]
-        x_PJG = F.pad(x_PI, (0, self.num_missing)).view(len(x_PI), num_groups, -1)
+        x_PJG = F.pad(x_PI, (0, self.num_missing)).view(x_PI.shape[0], num_groups, -1)
         token_JPH: Tensor = self.linear(x_PJG.transpose(0, 1))
         return token_JPH.transpose(0, 1)
 

@@ -137,7 +137,7 @@ class LevelGates(nn.Module):
         """gate_PQE of x_PI, or of state_QPH; exactly 0 for another task's experts."""
         of_tasks = state if self.first else state[: self.num_tasks]
         gate_PKS: Tensor = self.of_tasks(of_tasks)
-        zeros_PKE = gate_PKS.new_zeros(len(gate_PKS), self.num_tasks, self.num_experts)
+        zeros_PKE = gate_PKS.new_zeros(gate_PKS.shape[0], self.num_tasks, self.num_experts)
         # A softmax over the open logits is the one over all with the closed at -inf, without weights that never learn.
         gate_PKE = zeros_PKE.scatter(2, self.seen_KS.expand_as(gate_PKS), gate_PKS)
         if self.shared is None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder, check_new
 from mtlsearch.orchestrate.plan import Plan, check_machine, make_plan
 from mtlsearch.orchestrate.session import Session
+from mtlsearch.search import read_records
 from mtlsearch.space import read_experiment
 from mtlsearch.tracking import Tracker, terminal_tracker
 
@@ -57,6 +57,9 @@ class Driver:
         """
         before = folder.read_plan()
         experiment = read_experiment(folder.space, tuple(before.get("overrides", ())))
+        if any(record.role == "trial" for record in read_records(folder.journal)):  # taken over is in the study now
+            search = experiment.search.model_copy(update={"warm_start": None})
+            experiment = replace(experiment, search=search)
         plan = make_plan(experiment)
         self._check_machine(plan)
         store = open_store(experiment.data)
@@ -72,8 +75,10 @@ class Driver:
             self._search(plan, folder)
 
     def _say_feed(self, store: Store, plan: Plan) -> None:
-        sentence = choose_feed(store, plan.experiment.resources).sentence
-        self.console.print(f"data: {sentence}", highlight=False, soft_wrap=True)
+        self._say(f"data: {choose_feed(store, plan.experiment.resources).sentence}")
+
+    def _say(self, sentence: str) -> None:
+        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def _check_machine(self, plan: Plan) -> None:
         """Refuses what needs no cluster to be refused; the cluster is asked when it is connected."""
@@ -96,7 +101,9 @@ class Driver:
 
     def _search(self, plan: Plan, folder: ExperimentFolder) -> None:
         with folder.driven():
-            session = Session(plan.experiment, plan.served, folder, self._trackers(plan, folder))
+            if plan.earlier is not None:
+                self._say(f"warm start: {plan.earlier.sentence}")
+            session = Session(plan.experiment, plan.served, folder, self._trackers(plan, folder), plan.earlier)
             with session.searching():
                 if self.engine == "ray":
                     from mtlsearch.orchestrate.ray_tune import search_on_ray
@@ -106,16 +113,16 @@ class Driver:
                     from mtlsearch.orchestrate.local import search_locally
 
                     search_locally(session)
+            if plan.experiment.tracking.wandb is not None:
+                from mtlsearch.orchestrate.mirror import publish_at_end
+
+                publish_at_end(plan.experiment, folder)
 
     def _trackers(self, plan: Plan, folder: ExperimentFolder) -> list[Tracker]:
         trackers: list[Tracker] = [terminal_tracker(self.console)]
-        if (config := plan.experiment.tracking.wandb) is not None:
+        if plan.experiment.tracking.wandb is not None:
+            from mtlsearch.orchestrate.mirror import mirrored
             from mtlsearch.tracking.wandb import WandbTracker
 
-            trackers.append(WandbTracker(config, folder.path, plan.experiment.name, _experiment_id(folder)))
+            trackers.append(WandbTracker(mirrored(plan.experiment, folder)))
         return trackers
-
-
-def _experiment_id(folder: ExperimentFolder) -> str:
-    """The same for every driver of this experiment: from its plan, which is written once."""
-    return hashlib.sha256(folder.plan.read_bytes()).hexdigest()[:8]

@@ -17,8 +17,14 @@ def search_locally(session: Session) -> None:
     with closing(rank):
         while (order := session.next()) is not None:
             _run(session, rank, order)
+            while session.ended_finals:
+                _score(session, rank, session.ended_finals.popleft())
         for order in session.untested():
-            session.keep_test(order.number, rank.score_test(order))
+            _score(session, rank, order)
+
+
+def _score(session: Session, rank: Rank, order: TrialOrder) -> None:
+    session.keep_test(order.number, rank.score_test(order))
 
 
 def _run(session: Session, rank: Rank, order: TrialOrder) -> None:

@@ -22,7 +22,7 @@ from mtlsearch.data import DataSchema, tasks_of
 from mtlsearch.errors import ConfigError, Where
 from mtlsearch.objective import check_defined, check_metric
 from mtlsearch.records import derive_seed
-from mtlsearch.search import first_configurations
+from mtlsearch.search import Earlier, first_configurations, read_earlier
 from mtlsearch.space import CategoryDomain, Experiment, Random, Space
 from mtlsearch.space.task_weights import check_task_weights
 from mtlsearch.space.tree import Branches, branch_kinds, leaves
@@ -42,6 +42,8 @@ class Plan:
 
     experiment: Experiment
     served: Served
+    earlier: Earlier | None = None
+    """What an earlier search gives; None where none is named."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -63,7 +65,8 @@ class Plan:
             {task.name: labels for task, labels in alike if labels is not None},
             self.experiment.where("objective", "metric"),
         )
-        return replace(self, served=served)
+        earlier = _read_earlier(self.experiment, served, schema.data_digest)
+        return replace(self, served=served, earlier=earlier)
 
     @property
     def never_proposed(self) -> tuple[str, ...]:
@@ -75,7 +78,15 @@ class Plan:
 
     def first(self, count: int) -> list[TrialConfig]:
         """The first configurations that the search will propose, as far as no result can change them."""
-        return first_configurations(self.experiment, self.served, count)
+        return first_configurations(self.experiment, self.served, count, self.earlier)
+
+    @property
+    def num_finals(self) -> int:
+        """Most trials of the final ranking."""
+        final = self.experiment.final
+        if final is None:
+            return 0
+        return final.seeds * (len(self.tasks) + min(final.top_k, self.experiment.budget.trials))
 
     def extremes(self) -> list[TrialConfig]:
         """Of each choice of model, the smallest and the largest configuration that could be proposed, by estimate."""
@@ -91,6 +102,8 @@ class Plan:
             "seed": self.experiment.search.seed,
             "data": self.experiment.data.model_dump(mode="json"),
             "tasks": [task.model_dump() for task in self.tasks],
+            "objective": self.experiment.objective.metric,
+            "final": None if self.experiment.final is None else self.experiment.final.model_dump(),
             "created": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": _versions(),
             "git_commit": _git_commit(),
@@ -113,7 +126,11 @@ def make_plan(experiment: Experiment) -> Plan:
     _check_countable(experiment)
     served = Served(tasks, experiment.data.has_steps)
     _check_can_run(experiment, served)
-    return Plan(experiment, served)
+    return Plan(experiment, served, _read_earlier(experiment, served, None))
+
+
+def _read_earlier(experiment: Experiment, served: Served, data_digest: str | None) -> Earlier | None:
+    return None if experiment.search.warm_start is None else read_earlier(experiment, served, data_digest)
 
 
 def _check_can_run(experiment: Experiment, served: Served) -> None:
@@ -167,7 +184,7 @@ def default_folder(name: str) -> Path:
 
 def _self_contained(experiment: Experiment) -> Experiment:
     """Workers and resumed drivers run elsewhere: a path gets its start, and a name taken from the file is kept."""
-    data, overrides = experiment.data, [f"name={json.dumps(experiment.name)}"]
+    data, search, overrides = experiment.data, experiment.search, [f"name={json.dumps(experiment.name)}"]
     if data.path is not None:
         path = _absolute(data.path)
         data = data.model_copy(update={"path": path})
@@ -176,11 +193,15 @@ def _self_contained(experiment: Experiment) -> Experiment:
         path = _absolute(data.sequence.static_path)
         data = data.model_copy(update={"sequence": data.sequence.model_copy(update={"static_path": path})})
         overrides.append(f"data.sequence.static_path={json.dumps(path)}")
-    return replace(experiment, data=data, overrides=(*experiment.overrides, *overrides))
+    if search.warm_start is not None:  # its start is the space file, which a resume reads elsewhere
+        path = _absolute(search.warm_start, experiment.source.parent)
+        search = search.model_copy(update={"warm_start": path})
+        overrides.append(f"search.warm_start={json.dumps(path)}")
+    return replace(experiment, data=data, search=search, overrides=(*experiment.overrides, *overrides))
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
+def _absolute(path: str, start: Path = Path()) -> str:
+    return str((start / Path(path).expanduser()).resolve())
 
 
 def _check_countable(experiment: Experiment) -> None:

@@ -144,10 +144,13 @@ class _Bridge:
         return order
 
     def next_test(self, trial_id: str) -> TrialOrder | None:
-        """After the search: the next trial whose test score is missing. The trials' idle processes score it."""
-        if self._untested is None:
-            self._untested = deque(self.session.untested())
-        order = self._untested.popleft() if self._untested and self.room() else None
+        """The next trial whose test score is missing: a final one at once, the others after the search. The trials'
+        idle processes score it."""
+        if self._untested is None and self.session.finished:
+            under_way = set(self.tests.values())
+            self._untested = deque(order for order in self.session.untested() if order.number not in under_way)
+        waiting = self.session.ended_finals if self._untested is None else self._untested
+        order = waiting.popleft() if waiting and self.room() else None
         if order is not None:
             self.tests[trial_id] = order.number
         return order
@@ -168,11 +171,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None to be asked again later, FINISHED at the end."""
         try:
+            if (order := self._bridge.next_test(trial_id)) is not None:
+                return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting, TEST: True}
             order = self._bridge.next(trial_id) if self._bridge.error is None else None
             if order is not None:
                 return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting, TEST: False}
-            if self._bridge.session.finished and (order := self._bridge.next_test(trial_id)) is not None:
-                return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting, TEST: True}
         except MtlsearchError as error:
             self._bridge.error = error
         return str(Searcher.FINISHED) if self._bridge.finished else None

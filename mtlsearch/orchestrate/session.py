@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mtlsearch.config import Served
 from mtlsearch.folder import ExperimentFolder, write_whole
 from mtlsearch.records import Decision, EpochMetrics, Scores, TrialOrder, TrialRecord
-from mtlsearch.report import Leaderboard, read_leaderboard
+from mtlsearch.report import Leaderboard, read_final, read_leaderboard
 from mtlsearch.report.leaderboard import best_epoch
-from mtlsearch.search import Search, mend
+from mtlsearch.search import Earlier, Search, mend
 from mtlsearch.space import Experiment, flatten
 from mtlsearch.tracking import SearchState, Tracker
 
@@ -35,6 +35,7 @@ class Session:
         served: Served,
         folder: ExperimentFolder,
         trackers: Sequence[Tracker],
+        earlier: Earlier | None = None,
     ) -> None:
         self.experiment, self.folder = experiment, folder
         self._trackers = trackers
@@ -47,10 +48,14 @@ class Session:
             folder.journal,
             past=lambda number: folder.trial(number).epochs(),
             seconds_left=None if wall is None else lambda: wall - self._clock.seconds(),
+            earlier=lambda: earlier,
         )
+        self.ended_finals: deque[TrialOrder] = deque()
+        """Final trials that this driver saw complete, to be scored on test soon: a ranking grows seed by seed."""
         self._orders: dict[int, TrialOrder] = {}
         self._counts = Counter(record.state for record in self._search.records() if record.role == "trial")
         self._baselines_done = sum(r.role == "baseline" and r.state == "COMPLETE" for r in self._search.records())
+        self._finals_done = sum(r.role == "final" and r.state != "RUNNING" for r in self._search.records())
         self._best: TrialRecord | None = None
         self._best_scores: EpochMetrics | None = None
         self._note_best(self._search.best())
@@ -65,6 +70,7 @@ class Session:
             yield
         finally:
             self.write_leaderboard()
+            self._write_final()
             for tracker in self._trackers:
                 tracker.search_finished(self.state())
 
@@ -99,15 +105,15 @@ class Session:
         self._ended(number)
 
     def untested(self) -> list[TrialOrder]:
-        """The final top trials and the baselines, as far as their test scores are missing."""
+        """The top trials, the baselines and the final trials, as far as their test scores are missing."""
         records = self._search.records()
         complete = [record for record in records if record.state == "COMPLETE"]
         ranked = sorted(
             (record for record in complete if record.role == "trial"),
             key=lambda record: (-(record.value or 0.0), record.number),
         )
-        chosen = [record for record in complete if record.role == "baseline"] + ranked[:TOP_TRIALS]
-        folders = [self.folder.trial(record.number) for record in chosen]
+        rest = [record for record in complete if record.role != "trial"]
+        folders = [self.folder.trial(record.number) for record in rest + ranked[:TOP_TRIALS]]
         return [trial.read_order() for trial in folders if not trial.test.exists()]
 
     def keep_test(self, number: int, scores: Scores) -> None:
@@ -125,6 +131,12 @@ class Session:
         end = time.monotonic()
         self._next_write = end + max(LEADERBOARD_SECONDS, LEADERBOARD_REST * (end - start))
 
+    def _write_final(self) -> None:
+        """final.json, as far as final trials have been scored."""
+        ranking = read_final(self.folder, self._search.records())
+        if ranking is not None:
+            write_whole(self.folder.final, ranking.json())
+
     def state(self) -> SearchState:
         """The search at this moment."""
         wall = self.experiment.budget.wall
@@ -133,6 +145,8 @@ class Session:
             num_trials=self._search.num_trials,
             baselines_done=self._baselines_done,
             num_baselines=self._search.num_baselines,
+            finals_done=self._finals_done,
+            num_finals=self._search.num_finals,
             best=self._best,
             best_scores=self._best_scores,
             seconds=self._clock.seconds(),
@@ -143,6 +157,10 @@ class Session:
         record, order = self._search.record(number), self._orders.pop(number)
         if record.role == "baseline":
             self._baselines_done += record.state == "COMPLETE"
+        elif record.role == "final":
+            self._finals_done += 1
+            if record.state == "COMPLETE":
+                self.ended_finals.append(order)
         else:
             self._counts[record.state] += 1
             self._note_best(record)

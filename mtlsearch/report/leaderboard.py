@@ -1,4 +1,5 @@
-"""The ranked trials, as a table: complete ones first, best first, then pruned, then failed, then running."""
+"""The ranked trials, as a table: complete ones first, best first, then pruned, then failed, then running; at the end
+the trials of the final ranking, each with what it trained again."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
 _FIRST = ("trial", "role", "state", "objective")
+_FINAL = ("candidate", "repeat")
+"""Columns that are there once there are final trials."""
 _LAST = ("epochs", "best_epoch", "seconds", "reason")
 
 
@@ -75,6 +78,8 @@ def best_epoch(epochs: Sequence[EpochMetrics]) -> EpochMetrics | None:
 
 def _rank(record: TrialRecord) -> tuple[int, bool, float, int]:
     value = float("-inf") if record.value is None else record.value
+    if record.role == "final":
+        return (len(_STATES), False, 0.0, record.number)
     return (_STATES.index(record.state), record.role == "baseline", -value, record.number)
 
 
@@ -89,6 +94,8 @@ def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
         "state": record.state,
         "objective": record.value,
     }
+    if record.role == "final":
+        row |= {"candidate": record.candidate, "repeat": record.repeat}
     if shown is not None:
         row |= {f"{task}/{name}": value for task, scores in shown.validation.items() for name, value in scores.items()}
     if (test := trial.read_test()) is not None:
@@ -106,10 +113,11 @@ def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
 def _ordered_names(rows: Sequence[dict[str, Any]]) -> list[str]:
     """First and last columns as fixed; scores, then test scores, then parameters, each in the order met."""
     met = dict.fromkeys(name for row in rows for name in row if name not in _FIRST + _LAST)
+    final = [name for name in _FINAL if name in met]
     scores = [name for name in met if "/" in name and not name.startswith("test/")]
     test = [name for name in met if name.startswith("test/")]
-    params = [name for name in met if "/" not in name]
-    return [*_FIRST, *scores, *test, *params, *_LAST]
+    params = [name for name in met if "/" not in name and name not in final]
+    return [*_FIRST, *final, *scores, *test, *params, *_LAST]
 
 
 def _column(values: list[Any]) -> pa.Array:

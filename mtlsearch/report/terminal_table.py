@@ -20,12 +20,15 @@ _LABELS = {"trial": "trial", "model.kind": "model", "state": "state", "objective
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
+    """A heading, of one line or several, and what stands below it."""
+
     heading: str
     cells: tuple[str, ...]
 
     @property
     def width(self) -> int:
+        """Characters that it needs."""
         return max(map(len, (*self.heading.split("\n"), *self.cells)))
 
 
@@ -39,19 +42,26 @@ def terminal_table(board: Leaderboard, width: int) -> Table:
     baseline = _merged([row for row in board.rows if row["role"] == "baseline" and row["state"] == "COMPLETE"])
     rows = [*trials[:SHOWN_TRIALS], *baseline]
     always = [_column(name, label, rows) for name, label in _LABELS.items()]
-    scores = [_column(name, _heading(name), rows) for name in _main_scores(board)]
-    varied = [_column(name, _heading(name), rows) for name in _varied(board, trials)]
-    gap = 2 if len(_fitting([*always, *scores], width, 2)) == len(always) + len(scores) else 1
-    chosen = _fitting([*always, *scores, *varied], width, gap)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
-    for column in chosen:
-        justify: Literal["left", "right"] = "left" if column.heading in _TEXTS else "right"
-        table.add_column(column.heading, justify=justify, vertical="bottom", no_wrap=True)
-    for index in range(len(rows)):
-        style = "dim" if index >= len(rows) - len(baseline) else ""
-        table.add_row(*(column.cells[index] for column in chosen), style=style)
+    scores = [_column(name, heading(name), rows) for name in _main_scores(board)]
+    varied = [_column(name, heading(name), rows) for name in _varied(board, trials)]
+    gap = 2 if len(fitting([*always, *scores], width, 2, len(always))) == len(always) + len(scores) else 1
+    chosen = fitting([*always, *scores, *varied], width, gap, len(always))
+    table = drawn(chosen, gap, num_dim=len(baseline))
     if (hidden := len(always) + len(scores) - len(chosen)) > 0:
         table.caption, table.caption_justify = f"{hidden} more tasks are in leaderboard.csv", "left"
+    return table
+
+
+def drawn(columns: Sequence[Column], gap: int, num_dim: int) -> Table:
+    """The columns as a table, its last `num_dim` rows dim."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column.heading in _TEXTS else "right"
+        table.add_column(column.heading, justify=justify, vertical="bottom", no_wrap=True)
+    num_rows = len(columns[0].cells)
+    for index in range(num_rows):
+        style = "dim" if index >= num_rows - num_dim else ""
+        table.add_row(*(column.cells[index] for column in columns), style=style)
     return table
 
 
@@ -86,17 +96,17 @@ def _varied(board: Leaderboard, trials: Sequence[dict[str, Any]]) -> list[str]:
     return [name for name in params if len({row[name] for row in trials} - {None}) > 1]
 
 
-def _fitting(columns: Sequence[_Column], width: int, gap: int) -> Sequence[_Column]:
-    """The first columns, as many as fit; the trial and its objective in any case."""
+def fitting(columns: Sequence[Column], width: int, gap: int, least: int) -> Sequence[Column]:
+    """The first columns, as many as fit; the first `least` in any case."""
     ends = list(accumulate(column.width + gap for column in columns))
-    return columns[: max(len(_LABELS), sum(end - gap <= width for end in ends))]
+    return columns[: max(least, sum(end - gap <= width for end in ends))]
 
 
-def _column(name: str, heading: str, rows: Sequence[dict[str, Any]]) -> _Column:
-    return _Column(heading, tuple(short(row.get(name)) for row in rows))
+def _column(name: str, label: str, rows: Sequence[dict[str, Any]]) -> Column:
+    return Column(label, tuple(short(row.get(name)) for row in rows))
 
 
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
     """`dep_late15/auroc` → `dep_`, `late15` and `auroc`, a line each: hardly broader than the numbers below."""
     lines: list[str] = []
     for part in re.split(r"[/.]", name):

@@ -21,21 +21,37 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtlsearch.config import Served, TrialConfig
 from mtlsearch.config.task import LOWER_IS_BETTER
-from mtlsearch.config.trial import DEFAULT_BATCH_SIZE
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.records import CONTINUE, Decision, EpochMetrics, TrialOrder, TrialRecord, derive_seed
+from mtlsearch.search.finals import plan_finals
+from mtlsearch.search.fixed import admits, baseline_config
 from mtlsearch.search.pruners import build_pruner
-from mtlsearch.search.samplers import Asked, GridSampler, build_sampler
-from mtlsearch.search.study import BASELINE, OUTCOME, SCORE, StudyFile, record_of
+from mtlsearch.search.samplers import Asked, GridSampler, build_sampler, distributions
+from mtlsearch.search.study import (
+    BASELINE,
+    OUTCOME,
+    SCORE,
+    Again,
+    StudyFile,
+    again_of,
+    is_apart,
+    is_own,
+    record_of,
+    task_of,
+)
+from mtlsearch.search.warm_start import Earlier
 from mtlsearch.space import Experiment
 
 Clock = Callable[[], float]
 
 
-def first_configurations(experiment: Experiment, served: Served, count: int) -> list[TrialConfig]:
+def first_configurations(
+    experiment: Experiment, served: Served, count: int, earlier: Earlier | None = None
+) -> list[TrialConfig]:
     """What a new search would propose first, before it has any result; fewer than `count` if it has fewer trials."""
     with TemporaryDirectory() as scratch:
-        search = Search(experiment, served, Path(scratch) / "study.journal", past=lambda number: [])
+        journal = Path(scratch) / "study.journal"
+        search = Search(experiment, served, journal, past=lambda number: [], earlier=lambda: earlier)
         return search.rehearse(count)
 
 
@@ -48,6 +64,7 @@ class Search:
         journal: the study's file; what it holds already is where the search goes on.
         past: trial number → epochs measured so far, also by drivers before this one.
         seconds_left: wall time that is left; None for no limit.
+        earlier: what is taken over from an earlier search; asked before the first trial.
     """
 
     def __init__(
@@ -58,10 +75,11 @@ class Search:
         *,
         past: Callable[[int], list[EpochMetrics]],
         seconds_left: Clock | None = None,
+        earlier: Callable[[], Earlier | None] = lambda: None,
     ) -> None:
         self._experiment, self._served, self._tasks = experiment, served, served.tasks
-        self._budget, self._seconds_left = experiment.budget, seconds_left
-        sampler = build_sampler(experiment.search.sampler, experiment.space, experiment.search.seed, self.admits)
+        self._budget, self._seconds_left, self._earlier = experiment.budget, seconds_left, earlier
+        sampler = build_sampler(experiment.search.sampler, experiment.space, experiment.search.seed, self._admits)
         self._most_trials = (
             min(self._budget.trials, len(sampler)) if isinstance(sampler, GridSampler) else self._budget.trials
         )
@@ -70,6 +88,7 @@ class Search:
         self._study = self._file.study
         self._history: dict[int, list[EpochMetrics]] = {}
         self._past = past
+        self._num_finals = sum(again_of(trial) is not None for trial in self._study.all_trials())
         self._running: set[int] = set()
         self._unfinished = deque(self._take_up(past))
 
@@ -86,6 +105,10 @@ class Search:
         elif (task := self._next_baseline()) is not None:
             with self._file.transaction():
                 trial = self._file.create_baseline(task)
+        elif (again := self._next_final()) is not None:
+            with self._file.transaction():
+                trial = self._file.create_final(again)
+            self._num_finals += 1
         elif self._baselines_running() or not self._may_start():
             return None
         else:
@@ -99,19 +122,15 @@ class Search:
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will be started any more."""
-        return not (
-            self._running or self._unfinished or self._next_baseline() or self._baselines_running() or self._may_start()
-        )
-
-    def admits(self, config: TrialConfig) -> bool:
-        """Whether a configuration satisfies the constraints and can serve the tasks at all."""
-        possible = config.model.infeasible(self._served) is None
-        return possible and self._experiment.space.violated(config) is None
+        return not (self._running or self._unfinished) and self._search_ended() and self._next_final() is None
 
     def rehearse(self, count: int) -> list[TrialConfig]:
         """Asks for the first trials without running any. The study is of no other use after that."""
         while (task := self._next_baseline()) is not None:
             self._file.create_baseline(task)
+        earlier = self._earlier()
+        if earlier is not None:  # what comes after these may depend on its history
+            count = min(count, len(self._experiment.search.enqueue) + len(earlier.best))
         asked = (self._ask() for _ in range(min(count, self._most_trials)))
         return [self._experiment.space.config(trial.params) for trial in asked]
 
@@ -146,7 +165,7 @@ class Search:
 
     def records(self) -> list[TrialRecord]:
         """Every trial, by number."""
-        return [record_of(trial) for trial in self._study.with_baselines() if trial.state != TrialState.WAITING]
+        return [record_of(trial) for trial in self._study.all_trials() if is_own(trial)]
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
@@ -167,20 +186,28 @@ class Search:
         """Single-task baselines that the objective needs."""
         return len(self._tasks) if self._uses_baselines else 0
 
+    @property
+    def num_finals(self) -> int:
+        """Final trials; at most so many until the search has ended."""
+        final = self._experiment.final
+        if final is None or self._search_ended():
+            return len(self._finals) if final is not None else 0
+        return final.seeds * (len(self._tasks) + min(final.top_k, self._most_trials))
+
     # Inside --------------------------------------------------------------------------------------------
 
     def _decide(self, trial: FrozenTrial, history: Sequence[EpochMetrics]) -> Decision:
-        last, is_baseline = history[-1], BASELINE in trial.user_attrs
+        last, apart = history[-1], is_apart(trial)
         if not math.isfinite(last.objective):
             return Decision("FAIL", f"the objective is {last.objective} at epoch {last.epoch}")
-        if not is_baseline:  # a baseline's objective is on another scale
+        if not apart:  # a baseline's objective is on another scale; a final trial is no part of the search
             self._file.report(trial, last.epoch, last.objective)
         if last.epoch >= self._budget.epochs:  # a trial that trained to the end is complete, whatever a pruner says
             return Decision("COMPLETE", f"trained all {self._budget.epochs} epochs")
         best = max(history, key=lambda metrics: metrics.objective)  # the earliest of equals
         if self._budget.patience is not None and last.epoch - best.epoch >= self._budget.patience:
             return Decision("COMPLETE", f"no better than at epoch {best.epoch} for {self._budget.patience} epochs")
-        if is_baseline:
+        if apart:
             return CONTINUE
         if self._seconds_left is not None and self._seconds_left() <= 0:
             return Decision("PRUNED", f"the wall budget was spent at epoch {last.epoch}")
@@ -195,14 +222,14 @@ class Search:
         if decision.state == "COMPLETE":
             best = max(metrics.objective for metrics in history)
             value = best
-            if (task := trial.user_attrs.get(BASELINE)) is not None:
+            if (task := task_of(trial)) is not None:
                 value = 0.0  # its gain over itself
                 self._file.note(trial, SCORE, -best if self._main_metric(task) in LOWER_IS_BETTER else best)
         self._file.tell(trial, TrialState[decision.state], value, decision.reason)
 
     def _take_up(self, past: Callable[[int], list[EpochMetrics]]) -> Iterator[FrozenTrial]:
         """Trials that ran when the last driver ended, after deciding on the epochs that it did not hear of."""
-        for trial in self._study.with_baselines():
+        for trial in self._study.all_trials():
             if trial.state != TrialState.RUNNING:
                 continue
             heard = trial.last_step or 0
@@ -218,7 +245,7 @@ class Search:
 
     def _baselines(self) -> dict[str, FrozenTrial]:
         """Task → its baseline, for those made so far; they are the study's first trials."""
-        first = self._study.with_baselines()[: len(self._tasks)]
+        first = self._study.all_trials()[: len(self._tasks)]
         return {trial.user_attrs[BASELINE]: trial for trial in first if BASELINE in trial.user_attrs}
 
     def _next_baseline(self) -> str | None:
@@ -231,37 +258,74 @@ class Search:
         return self._uses_baselines and any(not trial.state.is_finished() for trial in self._baselines().values())
 
     def _may_start(self) -> bool:
-        if self._seconds_left is not None and self._seconds_left() <= 0:
+        if self._num_finals or (self._seconds_left is not None and self._seconds_left() <= 0):
             return False
-        started = (trial.state != TrialState.WAITING for trial in self._study.get_trials(deepcopy=False))
-        return sum(started) < self._most_trials
+        return sum(map(is_own, self._study.get_trials(deepcopy=False))) < self._most_trials
+
+    def _search_ended(self) -> bool:
+        """Whether all is over but the final trials."""
+        if self._num_finals:
+            return True
+        if self._unfinished or self._next_baseline() or self._baselines_running() or self._may_start():
+            return False
+        return not any(trial.state == TrialState.RUNNING for trial in self._study.get_trials(deepcopy=False))
+
+    def _next_final(self) -> Again | None:
+        if self._experiment.final is None or not self._search_ended() or self._num_finals == len(self._finals):
+            return None
+        return self._finals[self._num_finals]
+
+    @cached_property
+    def _finals(self) -> list[Again]:
+        """All final trials, in their order; asked when the search has ended."""
+        assert self._experiment.final is not None
+        own = [trial for trial in self._study.get_trials(deepcopy=False) if is_own(trial)]
+        return plan_finals(self._experiment.final, self._tasks, own)
+
+    def _admits(self, config: TrialConfig) -> bool:
+        return admits(self._experiment, self._served, config)
 
     def _ask(self) -> FrozenTrial:
         if not self._study.get_trials(deepcopy=False):
-            for fixed in self._experiment.search.enqueue:
-                self._study.enqueue_trial(self._experiment.space.assign(fixed))
+            self._enqueue()
         trial = self._study.ask()
         self._experiment.space.suggest(Asked(trial))
         return self._file.trial(trial.number)
 
+    def _enqueue(self) -> None:
+        """What is known before the first trial: first the history, then what is to be tried first."""
+        earlier = self._earlier()
+        if earlier is not None:
+            ranges = distributions(self._experiment.space)
+            for known in earlier.history:
+                self._file.add_imported(earlier.folder, known, ranges)
+        for fixed in self._experiment.search.enqueue:
+            self._study.enqueue_trial(self._experiment.space.assign(fixed))
+        for best in earlier.best if earlier is not None else ():
+            self._study.enqueue_trial(dict(best.params))
+
     def _order(self, trial: FrozenTrial) -> TrialOrder:
-        task: str | None = trial.user_attrs.get(BASELINE)
+        task, again, config, seed = task_of(trial), again_of(trial), self._config(trial), self._experiment.search.seed
         return TrialOrder(
             number=trial.number,
-            role="baseline" if task else "trial",
-            config=self._baseline_config() if task else self._experiment.space.config(trial.params),
-            seed=derive_seed(self._experiment.search.seed, trial.number),
+            role=record_of(trial).role,
+            config=config,
+            seed=derive_seed(seed, trial.number) if again is None else derive_seed(seed, "final", again.repeat),
             epochs=self._budget.epochs,
             tasks=(task,) if task else tuple(each.name for each in self._tasks),
             metric=f"{task}/{self._main_metric(task)}" if task else self._experiment.objective.metric,
             reference=self._reference() if self._uses_baselines and not task else {},
             reference_losses=self._reference_losses if self._uses_baselines and not task else {},
+            candidate=again.candidate if again is not None else None,
+            repeat=again.repeat if again is not None else 0,
         )
 
-    def _baseline_config(self) -> TrialConfig:
-        baseline = self._experiment.objective.baseline
-        batch_size = baseline.batch_size or self._experiment.space.fixed("batch_size") or DEFAULT_BATCH_SIZE
-        return TrialConfig(model=baseline.model, optimizer=baseline.optimizer, batch_size=batch_size)
+    def _config(self, trial: FrozenTrial) -> TrialConfig:
+        if task_of(trial) is not None:
+            return baseline_config(self._experiment)
+        again = again_of(trial)
+        searched = trial if again is None or again.candidate is None else self._file.trial(again.candidate)
+        return self._experiment.space.config(searched.params)
 
     def _main_metric(self, task: str) -> str:
         return next(each.main_metric for each in self._tasks if each.name == task)

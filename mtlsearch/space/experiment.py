@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mtlsearch.config import (
     BudgetConfig,
     DataConfig,
+    FinalConfig,
     ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
@@ -40,6 +41,7 @@ class Experiment:
     objective: ObjectiveConfig
     search: SearchConfig
     budget: BudgetConfig
+    final: FinalConfig | None
     resources: ResourcesConfig
     tracking: TrackingConfig
     source: Path
@@ -81,6 +83,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         objective=sections.objective,
         search=sections.search,
         budget=sections.budget,
+        final=sections.final,
         resources=sections.resources,
         tracking=sections.tracking,
         source=path,

@@ -12,6 +12,7 @@ from mtlsearch.config import (
     BudgetConfig,
     Config,
     DataConfig,
+    FinalConfig,
     ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
@@ -55,6 +56,9 @@ class Sections(Config):
 
     budget: BudgetConfig = BudgetConfig()
     """How much may be spent."""
+
+    final: FinalConfig | None = None
+    """Whether the best trials are trained again on fresh seeds, for a ranking with intervals and tests."""
 
     resources: ResourcesConfig = ResourcesConfig()
     """What one trial is given."""

@@ -24,6 +24,10 @@ class SearchState:
     """Since the search began, earlier drivers included."""
     seconds_left: float | None
     """Of the wall budget; None without one."""
+    finals_done: int = 0
+    """Trials of the final ranking that have ended."""
+    num_finals: int = 0
+    """Trials of the final ranking, at most."""
 
 
 class Tracker:

@@ -30,6 +30,9 @@ def terminal_tracker(console: Console) -> Tracker:
 
 def describe(order: TrialOrder) -> str:
     """A trial in a few words: `trial 7 mmoeex`, `baseline cancelled`."""
+    if order.role == "final":
+        again = f"trial {order.candidate}" if order.candidate is not None else f"baseline {order.tasks[0]}"
+        return f"trial {order.number} ({again} again, seed {order.repeat + 1})"
     if order.role == "baseline":
         return f"trial {order.number} (baseline {order.tasks[0]})"
     return f"trial {order.number} {order.config.model.kind}"
@@ -68,7 +71,8 @@ class PlainLines(Tracker):
         """Says how much is to be done."""
         baselines = f"{state.num_baselines} single-task baselines, then " if state.num_baselines else ""
         done = f", {_done(state)} of them done" if _done(state) else ""
-        self._say(f"{name}: {baselines}up to {state.num_trials} trials{done}")
+        finals = f", then up to {state.num_finals} trials for the final ranking" if state.num_finals else ""
+        self._say(f"{name}: {baselines}up to {state.num_trials} trials{done}{finals}")
 
     def epoch_finished(self, order: TrialOrder, metrics: EpochMetrics, decision: Decision) -> None:
         """The objective and each task's main metric."""
@@ -79,8 +83,12 @@ class PlainLines(Tracker):
 
     def trial_finished(self, order: TrialOrder, record: TrialRecord, state: SearchState) -> None:
         """How it ended, and why."""
-        value = "" if record.value is None or record.role == "baseline" else f" objective {record.value:+.4f}"
-        self._say(f"{describe(order)} {record.state}{value}: {record.reason} [{_done(state)}/{state.num_trials}]")
+        alone = order.role == "baseline" or (order.role == "final" and order.candidate is None)
+        value = "" if record.value is None or alone else f" objective {record.value:+.4f}"
+        count = f"{_done(state)}/{state.num_trials}"
+        if record.role == "final":
+            count = f"final {state.finals_done}/{state.num_finals}"
+        self._say(f"{describe(order)} {record.state}{value}: {record.reason} [{count}]")
 
 
 class LiveView(Tracker):
@@ -163,6 +171,8 @@ class LiveView(Tracker):
             text.append(f"{_WORDS[name]} {count}  ", _STYLES[name])
         if state.num_baselines:
             text.append(f"baselines {state.baselines_done}/{state.num_baselines}", "dim")
+        if state.num_finals:
+            text.append(f"  final {state.finals_done}/{state.num_finals}", "dim")
         return text
 
     def _trials(self) -> RenderableType:

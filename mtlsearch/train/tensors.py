@@ -80,15 +80,7 @@ class TensorData:
     @property
     def input_spec(self) -> InputSpec:
         """What a model of this data reads."""
-        schema = self.schema
-        return InputSpec(
-            schema.num_numeric,
-            schema.cardinalities,
-            schema.num_step_numeric,
-            schema.step_cardinalities,
-            categorical_names=schema.categorical_names,
-            step_channels=schema.step_channels,
-        )
+        return input_spec(self.schema)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -124,3 +116,15 @@ class TensorData:
         """This rank's share of a split in batches of at most so many rows, every row once; maybe no batch at all."""
         for block, rows in self.feed.ordered(split, batch_size, world, self.targets.most_steps):
             yield take(self.targets, block, rows)
+
+
+def input_spec(schema: DataSchema) -> InputSpec:
+    """What a model of data with this schema reads."""
+    return InputSpec(
+        schema.num_numeric,
+        schema.cardinalities,
+        schema.num_step_numeric,
+        schema.step_cardinalities,
+        categorical_names=schema.categorical_names,
+        step_channels=schema.step_channels,
+    )

@@ -169,5 +169,5 @@ def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
 
 def test_plan_json_names_versions_and_seed(space_file: WriteSpace) -> None:
     described = make_plan(read_experiment(space_file())).to_json()
-    assert described["seed"] == 3
+    assert (described["seed"], described["objective"], described["final"]) == (3, "delta", None)
     assert {"python", "torch", "ray", "optuna"} <= set(described["versions"])

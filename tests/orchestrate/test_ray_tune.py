@@ -92,6 +92,15 @@ def test_two_slots_finish_every_trial_once(space_file: WriteSpace, tmp_path: Pat
         assert epochs == list(range(1, len(epochs) + 1))
 
 
+def test_two_slots_give_the_final_ranking_of_the_local_engine(space_file: WriteSpace, tmp_path: Path) -> None:
+    """Of a search without a pruner: with two slots, what is pruned depends on who is first."""
+    changes = ["final={top_k: 2, seeds: 2}", "search.pruner=none", "search.sampler=random"]
+    ray, local = (search(space_file(), tmp_path / engine, *changes, engine=engine) for engine in ("ray", "local"))
+    assert ray.final.read_text() == local.final.read_text()
+    finals = [trial for trial in study(ray) if "final" in trial.user_attrs]
+    assert [trial.state.name for trial in finals] == 12 * ["COMPLETE"]
+
+
 class Watcher(Tracker):
     """Notes which trial of the search measured an epoch when, and the processes that then lived."""
 

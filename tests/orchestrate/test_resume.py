@@ -14,6 +14,7 @@ import pytest
 from conftest_orchestrate import facts, search, study
 
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.search import read_records
 
 WriteSpace = Callable[..., Path]
 SLOW = "{model: {choice: [{kind: shared_bottom, hidden: {choice: [4, 8]}}, {kind: mmoe, hidden: 4}]}, "
@@ -89,6 +90,29 @@ def test_killed_twice_and_resumed_it_is_the_undisturbed_study(
         assert [each.train_loss for each in ours] == [each.train_loss for each in theirs]
     drop_clock = [line.split(",")[:4] for line in disturbed.leaderboard.read_text().splitlines()]
     assert drop_clock == [line.split(",")[:4] for line in undisturbed.leaderboard.read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_killed_in_the_final_trials_and_among_their_test_scores_the_ranking_is_the_undisturbed_one(
+    space_file: WriteSpace, tmp_path: Path, engine: str
+) -> None:
+    space = space_file(**CHANGES, final="{top_k: 2, seeds: 2}")
+    undisturbed, out, log = search(space, tmp_path / "undisturbed"), tmp_path / "disturbed", tmp_path / "log"
+    records = read_records(undisturbed.journal)
+    epochs = [len(undisturbed.trial(record.number).epochs()) for record in records]
+    begin = sum(count for count, record in zip(epochs, records, strict=True) if record.role != "final")
+    Driver(log, "run", str(space), "--out", str(out), "--engine", engine).send_after(out, begin + 1)
+    Driver(log, "resume", str(out), "--engine", engine).send_after(out, begin + 26)
+    Driver(log, "resume", str(out), "--engine", engine).send_after(out, sum(epochs))
+    Driver(log, "resume", str(out), "--engine", engine).end()
+    disturbed = ExperimentFolder.open(out)
+    assert facts(study(disturbed)) == facts(study(undisturbed))
+    assert disturbed.final.read_text() == undisturbed.final.read_text()
+    for record in records:
+        ours, theirs = (folder.trial(record.number) for folder in (disturbed, undisturbed))
+        assert ours.read_test() == theirs.read_test()
+        assert [each.validation for each in ours.epochs()] == [each.validation for each in theirs.epochs()]
 
 
 @pytest.mark.slow

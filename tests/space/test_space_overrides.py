@@ -54,7 +54,10 @@ def test_later_overrides_see_earlier_ones(read):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("search.sed=3", "unknown key 'sed'; allowed: sampler, pruner, seed, enqueue. Did you mean `seed`?"),
+        (
+            "search.sed=3",
+            "unknown key 'sed'; allowed: sampler, pruner, seed, enqueue, warm_start. Did you mean `seed`?",
+        ),
         ("serch.seed=3", "unknown key 'serch'; "),
         ("search.seed=x", "`seed` must be a whole number, found 'x'"),
         ("search.seed=", "`seed` must be a whole number, found nothing (null)"),

@@ -231,3 +231,32 @@ def test_many_trials_and_tasks_fit_on_24_lines(view, events):
     assert max(map(len, picture)) <= 80
     assert "  … and 24 more" in picture
     assert "  … and 122 more tasks" in picture
+
+
+# The final ranking -----------------------------------------------------------------------------------------------
+
+
+def test_final_trials_say_what_they_train_again_and_how_many_there_are(events):
+    console = _console()
+    lines, state = PlainLines(console), events.state(counts={"COMPLETE": 10}, finals_done=3, num_finals=20)
+    again, alone = (
+        events.order(number, "final", tasks, candidate=candidate, repeat=1)
+        for number, tasks, candidate in ((14, ("cancelled", "arr_delay"), 7), (15, ("cancelled",), None))
+    )
+    for order, value in ((again, 0.25), (alone, 0.0)):
+        task = None if order.candidate is not None else "cancelled"
+        record = events.record(order.number, "COMPLETE", value, "trained all 5 epochs", role="final", task=task)
+        lines.trial_finished(order, record, state)
+    assert _text(console).splitlines() == [
+        "trial 14 (trial 7 again, seed 2) COMPLETE objective +0.2500: trained all 5 epochs [final 3/20]",
+        "trial 15 (baseline cancelled again, seed 2) COMPLETE: trained all 5 epochs [final 3/20]",
+    ]
+
+
+def test_the_live_view_counts_final_trials(events):
+    console = _console()
+    view = LiveView(console)
+    view.search_started("flights", events.state(finals_done=3, num_finals=20))
+    console.print(view.picture())
+    view.search_finished(events.state(finals_done=4, num_finals=20))
+    assert "final 3/20" in _text(console)

@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import importlib.util
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb_files import current_files, finished, history, summary, values
 
 from mtlsearch.config import WandbConfig
-from mtlsearch.records import EpochMetrics
-from mtlsearch.tracking import wandb as mirror
+from mtlsearch.errors import ConfigError
+from mtlsearch.folder import ExperimentFolder
+from mtlsearch.records import CONTINUE, EpochMetrics
 from mtlsearch.tracking.wandb import WandbTracker
-
-BLOCK = 32768
-
-
-def _records(path: Path) -> Iterator[Any]:
-    """The records of a .wandb file: 7 bytes of header, then LevelDB's log format (wandb has no reader of its own)."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, parts = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while at < len(data):
-        if (left := BLOCK - at % BLOCK) < 7:  # too short for a fragment's head
-            at += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        parts += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or the last fragment of one
-            record = Record()
-            record.ParseFromString(parts)
-            parts = b""
-            yield record
-
-
-def _finished(path: Path, seconds: float = 30.0) -> list[Any]:
-    """The records of a run that has ended; wandb's service may still be writing the last ones."""
-    deadline = time.monotonic() + seconds
-    records = list(_records(path))
-    while not any(record.HasField("exit") for record in records):
-        assert time.monotonic() < deadline, f"{path} has no end"
-        time.sleep(0.1)
-        records = list(_records(path))
-    return records
-
-
-def _values(items: Any) -> dict[str, Any]:
-    """Key → value of a history item, a summary or a config."""
-    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+from mtlsearch.tracking.wandb import tracker as mirror
+from mtlsearch.tracking.wandb.session import Mirrored
+from mtlsearch.tracking.wandb.workspace import check_installed
 
 
 def _expected(metrics: EpochMetrics) -> dict[str, float]:
@@ -73,7 +39,7 @@ def _expected(metrics: EpochMetrics) -> dict[str, float]:
 
 @pytest.fixture
 def tracker(tmp_path: Path) -> WandbTracker:
-    return WandbTracker(WandbConfig(project="p"), tmp_path, "flights", "abc12345")
+    return WandbTracker(Mirrored(WandbConfig(project="p"), tmp_path, "flights", "abc12345"))
 
 
 def test_offline_runs_hold_every_value(tracker, events, tmp_path, capfd):
@@ -82,28 +48,54 @@ def test_offline_runs_hold_every_value(tracker, events, tmp_path, capfd):
     tracker.search_finished(events.state())
     assert capfd.readouterr() == (
         "",
-        f"mtlsearch: W&B was offline; send its runs with: wandb sync {tmp_path}/wandb/offline-run-*\n",
+        f"mtlsearch: W&B was offline; send its runs with: mtlsearch sync {tmp_path} "
+        f"(or: wandb sync {tmp_path}/wandb/offline-run-*)\n",
     )
-    files = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    files = current_files(tmp_path)
     assert [path.name for path in files] == ["run-abc12345-00004.wandb", "run-abc12345-00005.wandb"]
     for path, number, objectives in zip(files, (4, 5), ((0.125, 0.25, 0.2), (-0.5,)), strict=True):
-        records = _finished(path)
+        records = finished(path)
         run = next(record.run for record in records if record.HasField("run"))
         assert (run.project, run.run_group, run.display_name) == ("p", "flights", f"flights-{number:05d}")
         assert (run.job_type, sorted(run.tags)) == ("trial", ["dense", "mmoeex", "uniform"])
-        config = _values(run.config.update)
-        assert (config["model.kind"], config["model.alpha"], config["optimizer.lr"]) == ("mmoeex", 0.5, 1e-3)
-        history = [_values(record.history.item) for record in records if record.HasField("history")]
-        assert [line.pop("_step") for line in history] == [*range(1, len(objectives) + 1)]
-        assert [{key: line[key] for key in line if not key.startswith("_")} for line in history] == [
-            _expected(events.epoch(epoch, objective)) for epoch, objective in enumerate(objectives, start=1)
+        config = values(run.config.update)
+        assert (config["model/kind"], config["model/alpha"], config["optimizer/lr"]) == ("mmoeex", 0.5, 1e-3)
+        assert history(records) == [
+            {"_step": epoch, **_expected(events.epoch(epoch, objective))}
+            for epoch, objective in enumerate(objectives, start=1)
         ]
-        summary: dict[str, Any] = {}
-        for record in records:
-            summary |= _values(record.summary.update)
-        assert (summary["state"], summary["reason"]) == ("COMPLETE", "trained all")
-        assert summary["objective"] == max(objectives)
+        assert summary(records).items() >= {
+            ("state", "COMPLETE"),
+            ("reason", "trained all"),
+            ("objective", max(objectives)),
+        }
         assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
+
+
+def test_a_trial_that_was_taken_up_again_offline_is_whole_in_one_file(events, tmp_path):
+    """Two files with one id would be sent one behind the other, epochs trained again twice."""
+    mirrored = Mirrored(WandbConfig(project="p"), tmp_path, "flights", "abc12345")
+    order, trial = events.order(4), ExperimentFolder(tmp_path).trial(4)
+    trial.begin(order)
+
+    def tell(epochs: range, seconds: float) -> WandbTracker:
+        tracker = WandbTracker(mirrored)
+        tracker.trial_started(order, {})
+        for epoch in epochs:
+            metrics = events.epoch(epoch, epoch / 8).model_copy(update={"seconds": seconds})
+            trial.append(metrics)
+            tracker.epoch_finished(order, metrics, CONTINUE)
+        return tracker
+
+    tell(range(1, 4), 1.0).search_finished(events.state())  # interrupted in epoch 4, its checkpoint is of epoch 2
+    trial.keep_epochs(2)
+    tracker = tell(range(3, 6), 2.0)
+    tracker.trial_finished(order, events.record(4, "COMPLETE", 0.625, "trained all"), events.state())
+    tracker.search_finished(events.state())
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
+    (path,) = current_files(tmp_path)
+    assert history(finished(path)) == [{"_step": each.epoch, **_expected(each)} for each in trial.epochs()]
+    assert [each.seconds for each in trial.epochs()] == [1.0, 1.0, 2.0, 2.0, 2.0]
 
 
 # What goes wrong -------------------------------------------------------------------------------------------------
@@ -111,6 +103,8 @@ def test_offline_runs_hold_every_value(tracker, events, tmp_path, capfd):
 
 class _Run:
     """A run that keeps what it is given."""
+
+    resumed = False
 
     def __init__(self) -> None:
         self.logged: list[dict[str, float]] = []
@@ -143,7 +137,7 @@ def test_a_failed_trial_closes_its_run_as_failed(tracker, events, fake_init):
     assert runs[0].summary == {"objective": None, "state": "FAIL", "reason": "nan"}
 
 
-def test_an_error_is_said_once_and_the_search_goes_on(tracker, events, fake_init, capfd):
+def test_an_error_is_said_once_and_the_search_goes_on(tracker, events, fake_init, capfd, tmp_path):
     calls: list[object] = []
 
     def refuse(**_: object) -> None:
@@ -157,7 +151,8 @@ def test_an_error_is_said_once_and_the_search_goes_on(tracker, events, fake_init
     assert len(calls) == 1
     assert capfd.readouterr() == (
         "",
-        "mtlsearch: W&B stopped mirroring this search (the folder has everything): the server said no\n",
+        "mtlsearch: W&B stopped mirroring this search (the server said no); the folder has everything, send the rest "
+        f"with: mtlsearch sync {tmp_path}\n",
     )
 
 
@@ -179,7 +174,8 @@ def test_a_finish_that_hangs_is_waited_for_so_long_and_no_longer(
     let_go.set()
     assert took < 5
     assert capfd.readouterr().err == (
-        f"mtlsearch: W&B did not finish within 0.2 s; what it has not sent is in {tmp_path / 'wandb'}\n"
+        "mtlsearch: W&B did not finish within 0.2 s; the folder has everything, send the rest with: "
+        f"mtlsearch sync {tmp_path}\n"
     )
 
 
@@ -217,11 +213,15 @@ def test_where_runs_go(tmp_path, events, fake_init, monkeypatch, capfd, configur
     monkeypatch.setattr(wandb, "setup", lambda *_, **__: None)
     monkeypatch.setattr(wandb, "login", lambda **options: login and options == {"prompt": False, "verify": False})
     monkeypatch.setenv("WANDB_MODE", environment) if environment else monkeypatch.delenv("WANDB_MODE")
-    tracker = WandbTracker(WandbConfig(mode=configured), tmp_path / "a b", "g", "id")
+    monkeypatch.setattr(mirror.Sent, "confirm", lambda *_: {})  # nobody to ask here
+    tracker = WandbTracker(Mirrored(WandbConfig(mode=configured), tmp_path / "a b", "g", "id"))
     events.tell_trial(tracker, 4, (0.5,))
     tracker.search_finished(events.state())
     assert modes == [mode]
-    sync = f"mtlsearch: W&B was offline; send its runs with: wandb sync '{tmp_path / 'a b' / 'wandb'}'/offline-run-*\n"
+    sync = (
+        f"mtlsearch: W&B was offline; send its runs with: mtlsearch sync '{tmp_path / 'a b'}' "
+        f"(or: wandb sync '{tmp_path / 'a b' / 'wandb'}'/offline-run-*)\n"
+    )
     assert capfd.readouterr().err == (sync if mode == "offline" else "")
 
 
@@ -230,7 +230,7 @@ def test_online_without_a_login_says_what_to_do(tmp_path, events, fake_init, mon
 
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setattr(wandb, "login", lambda **_: False)
-    tracker = WandbTracker(WandbConfig(mode="online"), tmp_path, "g", "id")
+    tracker = WandbTracker(Mirrored(WandbConfig(mode="online"), tmp_path, "g", "id"))
     events.tell_trial(tracker, 4, (0.5,))
     tracker.search_finished(events.state())
     assert "there is no login. Run `wandb login`, or set tracking.wandb.mode to offline." in capfd.readouterr().err
@@ -239,3 +239,9 @@ def test_online_without_a_login_says_what_to_do(tmp_path, events, fake_init, mon
 def test_a_search_without_trials_says_nothing(tracker, events, capfd):
     tracker.search_finished(events.state())
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_workspace_without_its_package_is_the_users_mistake(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"Install it: pip install 'mtlsearch\[wandb\]'"):
+        check_installed()

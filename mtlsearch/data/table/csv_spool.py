@@ -161,8 +161,7 @@ def _converted(column: CsvColumn, texts: Any, file: Path, place: tuple[int, int]
     if array is None:
         (_, row), value = column.odd or (place, "")
         raise ConfigError(
-            f"column {column.name!r} must hold numbers, as data.columns says, but here stands {value!r}. "
-            "Mend it, or add it to data.missing.",
+            f"column {column.name!r} must hold numbers, but here stands {value!r}. Mend it, or add it to data.missing.",
             Where(file, line_of(file, row, delimiter_of(file))),
         )
     return array

@@ -128,6 +128,8 @@ def open_table(
     missing: Sequence[str] | None = None,
     overrides: Overrides | None = None,
     optional: Collection[str] = (),
+    *,
+    may_be_empty: bool = False,
 ) -> TableReader:
     """Opens a file, a folder or a glob.
 
@@ -136,18 +138,20 @@ def open_table(
         missing: see TableConfig.
         overrides: columns of a CSV file whose type is not to be guessed.
         optional: columns that some of the files may lack: they are null there.
+        may_be_empty: whether there may be no rows.
     Raises:
-        ConfigError: there is no such file, it is damaged, has no rows, names a column twice, or differs from the
-            first one in its other columns.
+        ConfigError: there is no such file, it is damaged, has no rows though it must, names a column twice, or
+            differs from the first one in its other columns.
     """
     place, files = Path(path).expanduser(), find_files(path)
     kind = kind_of(files[0])
     if kind == "csv":
-        return _open_csv(place, files, missing, overrides or {}, optional)
+        return _checked(_open_csv(place, files, missing, overrides or {}, optional), may_be_empty)
     chunks: list[Chunk] = [ParquetPart.open(file) if kind == "parquet" else IpcPart.open(file) for file in files]
     schema = unified([(chunk.path, chunk.schema) for chunk in chunks], optional)
     notes = lack_notes([(chunk.path, chunk.schema.names) for chunk in chunks], schema.names)
-    return _with_rows(TableReader(place, tuple(chunks), schema, tuple((c.path, c.num_rows) for c in chunks), notes))
+    reader = TableReader(place, tuple(chunks), schema, tuple((c.path, c.num_rows) for c in chunks), notes)
+    return _checked(reader, may_be_empty)
 
 
 def _open_csv(
@@ -162,7 +166,7 @@ def _open_csv(
         spooled = spool_csv(files, spool / "table.arrow", missing, overrides, optional)
         chunk = IpcPart.open(spooled.path)
         sources = tuple(zip(files, spooled.num_rows, strict=True))
-        return _with_rows(TableReader(place, (chunk,), chunk.schema, sources, spooled.notes, spool))
+        return TableReader(place, (chunk,), chunk.schema, sources, spooled.notes, spool)
     except OSError as error:
         shutil.rmtree(spool, ignore_errors=True)
         raise ConfigError(
@@ -173,8 +177,9 @@ def _open_csv(
         raise
 
 
-def _with_rows(reader: TableReader) -> TableReader:
-    if reader.num_rows == 0:
+def _checked(reader: TableReader, may_be_empty: bool) -> TableReader:
+    if reader.num_rows == 0 and not may_be_empty:
+        reader.close()
         raise ConfigError("the table must have rows, but it has none.", Where(reader.file))
     return reader
 

@@ -62,8 +62,7 @@ def test_texts_that_are_nearly_all_numbers_are_worth_a_note(path: Path) -> None:
     assert opened(path, overrides={"age": "text"}).notes == (), "meant so"
     assert opened(path, missing=["many", "more"]).notes == ()
     assert fault(path, overrides={"age": "number"}) == (
-        "table.csv:53: column 'age' must hold numbers, as data.columns says, but here stands 'many'. "
-        "Mend it, or add it to data.missing."
+        "table.csv:53: column 'age' must hold numbers, but here stands 'many'. Mend it, or add it to data.missing."
     )
 
 
