@@ -245,14 +245,16 @@ def predict(
     static: Annotated[
         str | None, typer.Option(metavar="FILE", help="Of long sequences: a file with one row a sequence.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse categories that training did not have.")] = False,
+    allow_unseen: Annotated[
+        bool, typer.Option("--allow-unseen", help="Take categories that training did not have for unknown ones.")
+    ] = False,
     batch_rows: Annotated[int, typer.Option(min=1, help="Rows at a time.")] = 16_384,
     force: Force = False,
 ) -> None:
     """Predict raw rows with an exported model."""
     from mtlsearch.export.request import Request
 
-    request = Request(data, split.value if split else None, tuple(keep or ()), static, strict, batch_rows)
+    request = Request(data, split.value if split else None, tuple(keep or ()), static, allow_unseen, batch_rows)
     request.check(out, force)
 
     from rich.console import Console

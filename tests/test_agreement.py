@@ -1,5 +1,4 @@
-"""A finished search tells the same numbers wherever one asks: folder, leaderboard, report, W&B, model card, predictions,
-notebook."""
+"""A finished search tells the same numbers wherever one asks: folder, leaderboard, report, W&B, card, predictions."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from mtlsearch.data import DataSchema, Split
 from mtlsearch.data.columns import Part
 from mtlsearch.data.encoders import BinEncoder, CategoricalEncoder, encode_categorical, encode_numeric
 from mtlsearch.data.split import StepArrays
+from mtlsearch.errors import ConfigError
 
 if TYPE_CHECKING:
     from mtlsearch.data.columns import Indices
@@ -37,6 +38,18 @@ class Unseen:
                 if count := int(unseen_N.sum()):
                     self.counts[encoder.name] += count
                     self.examples.setdefault(encoder.name, texts[encoder.name][int(unseen_N.argmax())].as_py())
+
+    def check(self, allowed_by: str) -> None:
+        """Refuses what was counted so far.
+
+        Raises:
+            ConfigError: there was such a category.
+        """
+        if self.counts:
+            raise ConfigError(
+                f"{self.sentences[0]} (up to here). Nothing was learnt of it: mend it, or take it for the unknown "
+                f"category with {allowed_by}."
+            )
 
     @property
     def sentences(self) -> list[str]:

@@ -69,6 +69,7 @@ class Model:
         *,
         keep: Sequence[str] = (),
         static: str | Path | None = None,
+        allow_unseen: bool = False,
         batch_rows: int = BATCH_ROWS,
     ) -> pa.Table:
         """Predictions of raw rows, in their order.
@@ -78,6 +79,7 @@ class Model:
                 order; others are ignored.
             keep: columns that pass through, before the predictions.
             static: of long sequences, a file with one row a sequence, where training had one.
+            allow_unseen: takes categories that training did not have for unknown ones, and warns `UnseenCategory`.
             batch_rows: rows at a time.
         Returns:
             A column a task: a binary task's probability; a regression in its own unit; of a multiclass task the class
@@ -85,12 +87,12 @@ class Model:
             have a row a sequence, and a list where a task has a label a step.
         Raises:
             ConfigError: a column is not there, or holds what it must not.
-
-        Warns `UnseenCategory` where a category is new.
         """
         unseen = Unseen()
         with _in_memory(data) as reader:
             table = self.table(self.rows_of(reader, keep, unseen, static, batch_rows))
+        if not allow_unseen:
+            unseen.check("allow_unseen=True")
         for sentence in unseen.sentences:
             warnings.warn(sentence, UnseenCategory, stacklevel=2)
         return table

@@ -38,7 +38,7 @@ def predict_file(path: Path, request: Request, out: Path) -> Predicted:
     else:
         assert request.data is not None
         rows = model.open_rows(request.data, request.keep, unseen, request.static, request.batch_rows)
-    num_rows = _write(model, rows, out, unseen if request.strict else None)
+    num_rows = _write(model, rows, out, None if request.allow_unseen else unseen)
     return Predicted(num_rows, tuple(unseen.sentences))
 
 
@@ -54,8 +54,8 @@ def _write(model: Model, rows: RawRows, out: Path, refused: Unseen | None) -> in
     try:
         with _writer(aside, out.suffix.lower(), model.schema(rows)) as writer:
             for batch in model.batches(rows):
-                if refused is not None and refused.sentences:
-                    raise ConfigError(f"{refused.sentences[0]} (up to here). Mend it, or leave out --strict.")
+                if refused is not None:
+                    refused.check("--allow-unseen")
                 writer.write_batch(batch)
                 done += batch.num_rows
                 _show(done, rows.num_rows)

@@ -24,8 +24,8 @@ class Request:
     """Columns that pass through."""
     static: str | None = None
     """Of long sequences: a file with one row a sequence."""
-    strict: bool = False
-    """Whether a category that training did not have is an error."""
+    allow_unseen: bool = False
+    """Whether a category that training did not have counts as unknown; else it is an error."""
     batch_rows: int = 1 << 14
 
     def check(self, out: Path, force: bool) -> None:

@@ -107,7 +107,7 @@ def test_a_built_in_data_set_s_own_columns_can_be_given_as_a_table(flights) -> N
     texts = {each["name"] for each in schema["categorical"]}
     row = {each["name"]: [1.0, None] for each in schema["numeric"]} | {name: ["UA", None] for name in texts}
     with pytest.warns(UnseenCategory):
-        assert model.predict(row).num_rows == 2
+        assert model.predict(row, allow_unseen=True).num_rows == 2
 
 
 def test_new_files_of_a_built_in_data_set_are_predicted_as_a_folder(
@@ -199,19 +199,24 @@ def test_a_missing_value_is_encoded_as_in_training(table, test_rows) -> None:
     assert model.predict(nan) == model.predict(gap)
 
 
-def test_a_category_that_training_did_not_have_is_the_unknown_one_and_is_counted(
+def test_a_category_that_training_did_not_have_is_refused_or_the_unknown_one_and_counted(
     mtlsearch, table, test_rows, tmp_path, refused
 ) -> None:
     towns = pa.array(["Rome", *test_rows["town"].to_pylist()[1:-1], "Oslo"])
     rows = test_rows.set_column(test_rows.column_names.index("town"), "town", towns)
     parquet.write_table(rows, tmp_path / "rows.parquet")
     said = "column 'town': 2 values are of a category that training did not have, such as 'Rome'"
-    ended = mtlsearch("predict", table.model, tmp_path / "rows.parquet", "--out", tmp_path / "p.parquet")
+    arguments = ("predict", table.model, tmp_path / "rows.parquet", "--out", tmp_path / "p.parquet")
+    assert refused(*arguments) == (
+        f"{said} (up to here). Nothing was learnt of it: mend it, or take it for the unknown category with "
+        "--allow-unseen."
+    )
+    with pytest.raises(ConfigError, match="with allow_unseen=True"):
+        package.load(table.model).predict(rows)
+    ended = mtlsearch(*arguments, "--allow-unseen")
     assert (ended.code, ended.err) == (0, f"note: {said}\n")
     with pytest.warns(UnseenCategory, match=said):
-        assert package.load(table.model).predict(rows) == parquet.read_table(tmp_path / "p.parquet")
-    strict = ("predict", table.model, tmp_path / "rows.parquet", "--out", tmp_path / "q.parquet", "--strict")
-    assert refused(*strict) == f"{said} (up to here). Mend it, or leave out --strict."
+        assert package.load(table.model).predict(rows, allow_unseen=True) == parquet.read_table(tmp_path / "p.parquet")
 
 
 def _row(rows: pa.Table) -> dict[str, list[object]]:
