@@ -15,6 +15,11 @@ Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 
 
+def can_be_named(name: str) -> bool:
+    """Whether a task may have the name: scores are called `task/metric`, and `test/task/metric` on test."""
+    return "/" not in name and name != "test"
+
+
 class TableTask(Config):
     """One task: which column holds its labels, and of what kind they are."""
 
@@ -45,6 +50,11 @@ class TableTask(Config):
             raise ValueError(f"`columns` belongs to a multilabel task, but this one is {self.kind}: give `column`")
         if self.columns is not None and self.name is None:
             raise ValueError("a task with `columns` needs a `name`")
+        if not can_be_named(self.title):
+            raise ValueError(
+                f"a task's name must be without `/`, which parts it from its metric's, and not `test`, but it is "
+                f"{self.title!r}: give it another `name`"
+            )
         if self.positive is not None and self.kind != "binary":
             raise ValueError(f"`positive` belongs to a binary task, but this one is {self.kind}")
         if self.metric is not None and self.metric not in METRICS[self.kind]:

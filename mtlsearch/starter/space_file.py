@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtlsearch.config.table import can_be_named
 from mtlsearch.starter.leaks import Leak
 from mtlsearch.starter.proposal import Proposal, Proposed
 
@@ -71,7 +72,9 @@ def quoted(text: str) -> str:
 
 def _task(task: Proposed) -> str:
     positive = "" if task.positive is None else f", positive: {_value(task.positive)}"
-    return f"{{column: {quoted(task.column)}, kind: {task.kind}{positive}}}"
+    other = task.column.replace("/", "_")
+    name = "" if can_be_named(task.column) else f", name: {quoted('test_label' if other == 'test' else other)}"
+    return f"{{column: {quoted(task.column)}, kind: {task.kind}{positive}{name}}}"
 
 
 def _value(value: Any) -> str:

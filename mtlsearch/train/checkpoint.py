@@ -1,5 +1,8 @@
 """A trial's checkpoints: last.pt to go on from, best.pt to use. Written whole, read without unpickling.
 
+The one before the last stays as before.pt: a checkpoint counts once its epoch is a line of metrics.jsonl, and what was
+killed in between goes on from there.
+
 Batch order and dropout are functions of (trial's seed, epoch, step, rank), so epoch and step are all that they need;
 bfloat16 needs no gradient scaler, and labels are scaled by numbers that the data's schema holds.
 """
@@ -33,10 +36,12 @@ class Checkpoint:
 
 
 def save(folder: TrialFolder, state: Checkpoint) -> None:
-    """Replaces last.pt, and best.pt when this epoch is the best so far."""
+    """Replaces last.pt, which becomes before.pt, and best.pt when this epoch is the best so far."""
     last = folder.checkpoint / "last.pt"
     aside = last.with_suffix(".writing")
     torch.save(vars(state), aside)  # not asdict, which would copy every tensor first
+    if last.exists():
+        last.replace(folder.checkpoint / "before.pt")
     aside.replace(last)
     if (
         state.best_epoch == state.epoch and state.under_way is None
@@ -47,8 +52,10 @@ def save(folder: TrialFolder, state: Checkpoint) -> None:
 
 
 def load_last(folder: TrialFolder, device: torch.device) -> Checkpoint | None:
-    """The state to go on from, or None when the trial starts."""
-    return _load(folder.checkpoint / "last.pt", device)
+    """The newest state whose epoch is in metrics.jsonl, or None when the trial starts."""
+    measured = max((metrics.epoch for metrics in folder.epochs()), default=0)
+    found = (_load(folder.checkpoint / name, device) for name in ("last.pt", "before.pt"))
+    return next((state for state in found if state is not None and state.epoch <= measured), None)
 
 
 def load_best(folder: TrialFolder, device: torch.device) -> Checkpoint | None:

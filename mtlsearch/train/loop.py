@@ -165,11 +165,12 @@ class _Trial:
         raise TrialFailed(f"the training loss of {name} is {float(loss_K[first]):.3g} in epoch {epoch}{step}")
 
     def _keep(self, metrics: EpochMetrics) -> None:
-        """First the line, then the checkpoint: an epoch without a checkpoint is trained again, and said again."""
-        self._folder.append(metrics)
+        """First the checkpoint, then the line: who reads that an epoch was measured finds its weights. An epoch without
+        a line is trained again, from the checkpoint before."""
         if metrics.objective > self._best_objective:
             self._best_objective, self._best_epoch = metrics.objective, metrics.epoch
         self._save(metrics.epoch)
+        self._folder.append(metrics)
 
     def _save(self, epoch: int, under_way: dict[str, Any] | None = None) -> None:
         if not self._world.is_main:

@@ -179,6 +179,13 @@ def test_a_wrong_line(message_of, line, message):
     assert message == "" or "UFFF" in line or told.startswith(f"space.yaml:3:{message}")
 
 
+@pytest.mark.parametrize("task", ["{column: 'a/b', kind: binary}", "{column: a, kind: binary, name: test}"])
+def test_a_name_that_scores_could_not_bear(message_of, task):
+    told = message_of(f"data: {{source: table, path: t.csv, tasks: [{task}]}}\nspace: {{model: mmoe}}\n")
+    assert "a task's name must be without `/`, which parts it from its metric's, and not `test`, but it is '" in told
+    assert told.startswith("space.yaml:1:")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

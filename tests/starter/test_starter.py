@@ -68,6 +68,14 @@ def test_tasks_can_be_chosen(write: Write) -> None:
     assert starter.proposal.tasks == (Proposed("days", "regression"), Proposed("city", "binary", "Ulm"))
 
 
+def test_a_task_whose_column_cannot_name_it_gets_another_name(write: Write, tmp_path: Path) -> None:
+    columns = people() | {"end/dead": people()["died"], "test": people()["days"]}
+    starter = start(str(write(**columns)), ["end/dead", "test"], tmp_path / "space.yaml")
+    (tmp_path / "space.yaml").write_text(starter.text)
+    data = read_experiment(tmp_path / "space.yaml").data
+    assert [task.title for task in data.tasks] == ["end_dead", "test_label"]
+
+
 def test_a_task_that_is_no_column_gets_the_nearest(write: Write) -> None:
     with pytest.raises(ConfigError, match=r"unknown column 'dyed'.* Did you mean `died`\?"):
         start(str(write(**people())), ["dyed"], Path("space.yaml"))

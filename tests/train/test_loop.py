@@ -91,7 +91,7 @@ def test_a_trial_goes_on_from_its_checkpoint_to_the_last_bit(
 
 
 def test_an_epoch_that_was_said_but_not_kept_is_trained_and_said_again(data: TensorData, folder: TrialFolder) -> None:
-    """Killed between the line and the checkpoint: the line of epoch 3 goes, and comes again the same."""
+    """Its checkpoint is gone: the line of epoch 3 goes, and comes again the same."""
     trial = order(epochs=3)
     expected = measured(train(trial, data, folder, epochs=2))
     extra = folder.epochs()[-1].model_copy(update={"epoch": 3, "objective": 99.0})
@@ -100,6 +100,35 @@ def test_an_epoch_that_was_said_but_not_kept_is_trained_and_said_again(data: Ten
     assert [each["epoch"] for each in rest] == [3]
     assert [each["objective"] for each in rest] != [99.0]
     assert measured(folder.epochs()) == expected + rest
+
+
+def test_an_epoch_that_was_kept_but_not_said_is_trained_again(
+    data: TensorData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the checkpoint and the line: whoever reads the lines never finds one without its weights."""
+    trial = order(epochs=4, model=DROPOUT)
+    undisturbed, disturbed = (ExperimentFolder(tmp_path / name).trial(3) for name in ("undisturbed", "disturbed"))
+    expected = measured(train(trial, data, undisturbed))
+    append = TrialFolder.append
+
+    def killed(folder: TrialFolder, metrics: EpochMetrics) -> None:
+        if metrics.epoch == 3:
+            raise KeyboardInterrupt
+        append(folder, metrics)
+
+    monkeypatch.setattr(TrialFolder, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(trial, data, disturbed)
+    monkeypatch.undo()
+    assert len(disturbed.epochs()) == 2
+    assert torch.load(disturbed.checkpoint / "last.pt", weights_only=True)["epoch"] == 3
+    assert measured(train(trial, data, disturbed)) == expected[2:]
+    assert measured(disturbed.epochs()) == expected
+    for load in (load_last, load_best):
+        one, other = load(undisturbed, torch.device("cpu")), load(disturbed, torch.device("cpu"))
+        assert one is not None
+        assert other is not None
+        assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
 
 
 def test_whoever_pulls_may_stop_pulling(data: TensorData, folder: TrialFolder) -> None:
@@ -296,7 +325,7 @@ def test_cosine_falls_from_the_learning_rate_towards_zero() -> None:
 
 
 class TestCheckpoints:
-    """last.pt to go on from, best.pt to use."""
+    """last.pt to go on from, before.pt where that one has no line yet, best.pt to use."""
 
     def test_best_is_the_best_validation_epoch(self, data: TensorData, folder: TrialFolder) -> None:
         metrics = train(order(epochs=6, optimizer={"kind": "adamw", "lr": 0.05}), data, folder)
@@ -306,9 +335,9 @@ class TestCheckpoints:
         assert best.epoch == max(metrics, key=lambda each: each.objective).epoch == last.best_epoch
         assert last.epoch == 6
 
-    def test_only_two_files_stay(self, data: TensorData, folder: TrialFolder) -> None:
+    def test_three_files_stay(self, data: TensorData, folder: TrialFolder) -> None:
         train(order(), data, folder)
-        assert sorted(path.name for path in folder.checkpoint.iterdir()) == ["best.pt", "last.pt"]
+        assert sorted(path.name for path in folder.checkpoint.iterdir()) == ["before.pt", "best.pt", "last.pt"]
 
     def test_nothing_is_unpickled(self, data: TensorData, folder: TrialFolder) -> None:
         """A file that would run code when unpickled is refused."""
