@@ -8,8 +8,10 @@ and error messages come at once.
 from __future__ import annotations
 
 import enum
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -225,6 +227,7 @@ def export(
 
     from mtlsearch.export.trial import export_trial
 
+    _clear_up_on_sigterm()
     sys.stdout.write(f"{export_trial(folder, number, out, force).sentence(out)}\n")
 
 
@@ -263,10 +266,12 @@ def predict(
     from mtlsearch.data.progress import shown_by
     from mtlsearch.export.predict import predict_file
 
+    _clear_up_on_sigterm()
     with shown_by(ConversionBar(Console(stderr=True))):
         predicted = predict_file(model, request, out)
     sys.stderr.writelines(f"note: {sentence}\n" for sentence in predicted.notes)
-    sys.stdout.write(f"{predicted.num_rows:,} rows: {out}\n")
+    rows = "row" if predicted.num_rows == 1 else "rows"
+    sys.stdout.write(f"{predicted.num_rows:,} {rows}: {out}\n")
 
 
 @app.command()
@@ -319,6 +324,15 @@ def main() -> None:
         _fail(error, 2)
     except (MtlsearchError, OSError) as error:  # OSError: a full disk, a file that may not be read
         _fail(error, 1)
+
+
+def _clear_up_on_sigterm() -> None:
+    """Makes SIGTERM an exception, so that what is half-written goes with it."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _fail(error: Exception, code: int) -> None:

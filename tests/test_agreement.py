@@ -123,6 +123,10 @@ def _check_wandb(folder: Path, rows: Mapping[int, Mapping[str, Any]]) -> None:
                 assert line[f"{task}/train_loss"] == epoch["train_loss"][task]
         ended = summary(records)
         assert (ended["objective"], ended["state"]) == (row["objective"], row["state"])
+        for task, scores in epochs[0]["validation"].items():
+            assert {name: ended.get(f"{task}/{name}") for name in scores} == {n: row[f"{task}/{n}"] for n in scores}
+        if row["state"] == "COMPLETE":
+            assert ended["best_epoch"] == row["best_epoch"]
         config = values(next(record.run for record in records if record.HasField("run")).config.update)
         parameters = {name: row[name.replace("/", ".")] for name in config if not name.startswith("_")}
         assert parameters == {name: config[name] for name in parameters}
@@ -168,8 +172,10 @@ def _check_final(folder: Path, mtlsearch: Any, model: Path) -> None:
     assert [row["mean"] for row in table] == [row["delta"]["mean"] for row in final["rows"]]
     page, card = (folder / "report.html").read_text(), (model / "README.md").read_text()
     printed = mtlsearch("leaderboard", folder).out
+    shown = [(float(mean), float(half)) for mean, half in re.findall(r"([\d.]+) ± ([\d.]+)", page)]
     for task in TASKS:
-        mean = final["rows"][0]["scores"][task]["mean"]
-        assert f"{mean:.4g}" in page
-        assert f"{mean:.5g}" in card
+        found = final["rows"][0]["scores"][task]
+        half = found["high"] - found["mean"]
+        assert any(abs(mean - found["mean"]) < half / 5 and half == pytest.approx(each, rel=0.1) for mean, each in shown)
+        assert f"{found['mean']:.5g}" in card
     assert str(final["rows"][0]["trial"]) in printed

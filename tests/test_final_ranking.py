@@ -20,6 +20,9 @@ METRICS = dict(zip(TASKS, ("auroc", "auroc", "rmse", "rmse"), strict=True))
 FINAL = "{top_k: 2, seeds: 3}"
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def out(mtlsearch, space_file, tmp_path) -> Path:
     """The folder of a finished search with a final ranking: 4 baselines, 4 trials, then 3 · (4 + 2) final trials."""

@@ -119,7 +119,8 @@ def _inputs(schema: DataSchema) -> Iterator[str]:
         if encoders:
             yield f"- {what} ({len(encoders)}): {', '.join(f'`{encoder.name}`' for encoder in encoders)}"
     yield ""
-    yield "A missing value is encoded as in training; a category that training did not have is the unknown one."
+    yield "A missing value is encoded as in training. A category that training did not have is refused, unless it is"
+    yield "allowed to count as the unknown one (`--allow-unseen`, or `allow_unseen=True`)."
     yield ""
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mtlsearch.config import Task
@@ -15,8 +18,9 @@ from mtlsearch.data.columns import SplitName
 from mtlsearch.data.table.reader import TableReader, open_table
 from mtlsearch.data.table.sequence_tables import MemoryChunk
 from mtlsearch.errors import ConfigError, Where
+from mtlsearch.export.column_kinds import check_kinds
 from mtlsearch.export.encode import Unseen
-from mtlsearch.export.model_folder import ModelFolder
+from mtlsearch.export.model_folder import CONFIG, ModelFolder
 from mtlsearch.export.outputs import Runner, column_names, prediction_columns
 from mtlsearch.export.raw_rows import BATCH_ROWS, RawRows, category_names, source_rows, split_rows, table_rows
 from mtlsearch.export.raw_sequences import SequenceColumns, sequence_rows
@@ -39,7 +43,13 @@ class Model:
     def __init__(self, folder: ModelFolder) -> None:
         self._folder, config = folder, folder.config
         model = build_model(config.model, config.inputs, config.tasks, config.seed)
-        model.load_state_dict(load_file(folder.weights))
+        try:
+            model.load_state_dict(load_file(folder.weights))
+        except (SafetensorError, RuntimeError) as error:
+            raise ConfigError(
+                f"the weights must be those of the model in {CONFIG}, but are not. Export the model again.",
+                Where(folder.weights),
+            ) from error
         self._runner = Runner(model, folder.schema, config.tasks)
         self._names = column_names(config.tasks)
 
@@ -47,6 +57,13 @@ class Model:
     def tasks(self) -> tuple[Task, ...]:
         """What it predicts, in the order of the predictions' columns."""
         return self._folder.config.tasks
+
+    @property
+    def learnt_from(self) -> tuple[str, ...]:
+        """The files, folders or globs of the experiment's data, where its space file names them."""
+        data = self._folder.config.data
+        static = data.sequence.static_path if data.source == "table" and data.sequence is not None else None
+        return tuple(each for each in (data.path, static) if each is not None)
 
     @property
     def card(self) -> str:
@@ -57,11 +74,14 @@ class Model:
         """The `torch.export.ExportedProgram`; the card has its signature.
 
         Raises:
-            ConfigError: the model could not be traced when it was exported.
+            ConfigError: the model could not be traced when it was exported, or the file is none.
         """
         import torch
 
-        return torch.export.load(self._folder.program)
+        place = self._folder.program
+        if not zipfile.is_zipfile(place):
+            raise ConfigError("the file must be a torch.export program, but is none. Export again.", Where(place))
+        return torch.export.load(place)
 
     def predict(
         self,
@@ -86,8 +106,10 @@ class Model:
             and, as `task/class`, the probabilities; of a multilabel task the probabilities, as `task/label`. Sequences
             have a row a sequence, and a list where a task has a label a step.
         Raises:
-            ConfigError: a column is not there, or holds what it must not.
+            ConfigError: a column is not there, is there twice, or holds what it must not.
         """
+        if batch_rows < 1:
+            raise ConfigError(f"batch_rows must be at least 1, found {batch_rows}.")
         unseen = Unseen()
         with _in_memory(data) as reader:
             table = self.table(self.rows_of(reader, keep, unseen, static, batch_rows))
@@ -158,6 +180,7 @@ class Model:
     ) -> RawRows:
         """An open table's rows."""
         config, schema = self._folder.config.data, self._folder.schema
+        self._check_kinds(reader)
         if config.source == "table" and config.sequence is not None:
             return sequence_rows(reader, config, schema, keep, unseen, None if static is None else str(static))
         if schema.has_steps:
@@ -168,6 +191,16 @@ class Model:
         if static is not None:
             raise ConfigError("--static belongs to sequences, but the model reads rows. Leave it out.")
         return table_rows(reader, schema, keep, unseen, batch_rows)
+
+    def _check_kinds(self, reader: TableReader) -> None:
+        config, schema = self._folder.config.data, self._folder.schema
+        names, texts = [encoder.name for encoder in schema.numeric], category_names(schema.categorical)
+        if config.source == "table" and config.sequence is not None:
+            columns = SequenceColumns.of(config.sequence, schema)
+            names = [name for name in columns.in_table(config.sequence) if name != config.sequence.id]
+            names += columns.of_rows
+            texts = [*columns.step_categories, *columns.row_categories]
+        check_kinds(reader, list(dict.fromkeys([*names, *texts])), self._folder.config.kinds, texts)
 
     def _overrides(self) -> dict[str, Literal["number", "text"]]:
         """Columns of a CSV file whose type training has settled."""
@@ -201,12 +234,46 @@ def _in_memory(data: Any) -> TableReader:
     if isinstance(data, pa.RecordBatch):
         data = pa.Table.from_batches([data])
     elif pandas is not None and isinstance(data, pandas.DataFrame):
-        data = pa.Table.from_pandas(data, preserve_index=False)
+        _check_once([str(name) for name in data.columns])
+        data = pa.table({str(name): _array(str(name), data[name]) for name in data.columns})
     elif isinstance(data, Mapping):
-        data = pa.table(dict(data))
+        data = _of_arrays({str(name): _array(str(name), values) for name, values in data.items()})
     if not isinstance(data, pa.Table):
         raise ConfigError(
             f"the data must be a pyarrow Table, a pandas DataFrame or arrays by column, found {type(data).__name__}. "
             "Files are predicted with `mtlsearch predict`."
         )
+    _check_once(data.column_names)
     return TableReader(IN_MEMORY, (MemoryChunk(IN_MEMORY, data),), data.schema, ((IN_MEMORY, data.num_rows),))
+
+
+def _check_once(names: Sequence[str]) -> None:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ConfigError(f"every column must have its own name, but {twice[0]!r} is there twice.", Where(IN_MEMORY))
+
+
+def _array(name: str, values: Any) -> Any:
+    """A column's values as pyarrow's; NaN is missing, as it is to pandas."""
+    import pyarrow as pa
+
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"column {name!r} must be an array of values of one kind, but {error}.", Where(IN_MEMORY)
+        ) from error
+
+
+def _of_arrays(arrays: Mapping[str, Any]) -> Any:
+    import pyarrow as pa
+
+    lengths = {name: len(array) for name, array in arrays.items()}
+    first = next(iter(lengths), "")
+    if odd := [name for name, length in lengths.items() if length != lengths[first]]:
+        raise ConfigError(
+            f"all columns must have as many rows, but {first!r} has {lengths[first]} and {odd[0]!r} {lengths[odd[0]]}.",
+            Where(IN_MEMORY),
+        )
+    return pa.table(dict(arrays))

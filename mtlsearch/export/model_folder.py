@@ -20,13 +20,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mtlsearch.config import ArchitectureConfig, Config, DataConfig, Task
 from mtlsearch.data import DataSchema
 from mtlsearch.errors import ConfigError, Where
+from mtlsearch.export.column_kinds import ColumnKind
 from mtlsearch.models import InputSpec
 from mtlsearch.records import Role, State
+from mtlsearch.train.tensors import input_spec
 
 T = TypeVar("T", bound=Config)
 
@@ -58,6 +60,8 @@ class ModelConfig(Config):
     """How the experiment read its data: raw sequences are cut into steps as it says."""
     program: str | None
     """Why there is no program.pt2; None where there is one."""
+    kinds: dict[str, ColumnKind] = Field(default_factory=dict)
+    """Column of the table that it learnt from → what it held, where that is known."""
 
 
 class ModelFolder:
@@ -71,12 +75,22 @@ class ModelFolder:
         """Reads the manifest, holds every file against it, and reads what is JSON.
 
         Raises:
-            ConfigError: the folder is no model, was made by a newer release, or a file is missing or has changed.
+            ConfigError: the folder is no model, was made by a newer release, or a file is missing, has changed, or is
+                none that was exported.
         """
         files = _manifest(path)
         for name, digest in files.items():
             _check_digest(path / name, digest)
-        return cls(path, _read(ModelConfig, path / CONFIG), _read(DataSchema, path / SCHEMA))
+        _check_listed(path, files)
+        config, schema = _read(ModelConfig, path / CONFIG), _read(DataSchema, path / SCHEMA)
+        if config.program is None and PROGRAM not in files:
+            raise _lacks(PROGRAM, Where(path / MANIFEST))
+        if input_spec(schema) != config.inputs or any(task not in schema.tasks for task in config.tasks):
+            raise ConfigError(
+                f"the model's columns and tasks must be those of {SCHEMA}, but are others. Export the model again.",
+                Where(path / CONFIG),
+            )
+        return cls(path, config, schema)
 
     @property
     def weights(self) -> Path:
@@ -155,6 +169,8 @@ def _manifest(path: Path) -> Mapping[str, str]:
     try:
         manifest: Any = json.loads(place.read_bytes())
         version, files = manifest["format"], dict(manifest["files"])
+        if type(version) is not int or not all(_is_entry(*entry) for entry in files.items()):
+            raise TypeError("a format is a number, and a file has a digest")
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError("the file must be a model's manifest, but is damaged. Export again.", Where(place)) from error
     if version != FORMAT:
@@ -164,8 +180,27 @@ def _manifest(path: Path) -> Mapping[str, str]:
             Where(place),
         )
     if missing := [name for name in NEEDED if name not in files]:
-        raise ConfigError(f"the manifest must name {missing[0]}, but does not. Export again.", Where(place))
+        raise _lacks(missing[0], Where(place))
     return files
+
+
+def _is_entry(name: Any, digest: Any) -> bool:
+    """Whether it is a file of this very folder, with a digest."""
+    return isinstance(name, str) and isinstance(digest, str) and name == Path(name).name != ""
+
+
+def _lacks(name: str, where: Where) -> ConfigError:
+    return ConfigError(f"the manifest must name {name}, but does not. Export again.", where)
+
+
+def _check_listed(path: Path, files: Mapping[str, str]) -> None:
+    """What is hidden is passed over: a desktop leaves such files in any folder."""
+    for each in sorted(path.iterdir()):
+        if each.name not in files and each.name != MANIFEST and not each.name.startswith("."):
+            raise ConfigError(
+                f"a model's folder must hold what was exported alone, but {MANIFEST} does not name this. Move it away.",
+                Where(each),
+            )
 
 
 def _check_digest(path: Path, digest: str) -> None:

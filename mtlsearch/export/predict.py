@@ -14,7 +14,7 @@ from mtlsearch.errors import ConfigError
 from mtlsearch.export.encode import Unseen
 from mtlsearch.export.model import Model, load_model
 from mtlsearch.export.raw_rows import RawRows
-from mtlsearch.export.request import Request
+from mtlsearch.export.request import Request, check_apart
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ def predict_file(path: Path, request: Request, out: Path) -> Predicted:
         ConfigError: the model is none, the rows are not there or hold what they must not.
     """
     model, unseen = load_model(path), Unseen()
+    check_apart(out, str(path), "the model")
     if request.split is not None:
+        for read in model.learnt_from:
+            check_apart(out, read, "the data that the model learnt from")
         rows = model.split(request.split, request.batch_rows)
     else:
         assert request.data is not None

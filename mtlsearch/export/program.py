@@ -82,8 +82,18 @@ def write_program(model: MultiTaskModel, schema: DataSchema, spec: InputSpec, pa
     except UNTRACEABLE as error:
         sizes = "rows and steps" if spec.has_steps else "rows"
         return f"torch {torch.__version__} cannot trace it for any number of {sizes} ({type(error).__name__})"
+    _strip(exported)
     torch.export.save(exported, path)
     return None
+
+
+def _strip(exported: torch.export.ExportedProgram) -> None:
+    """Takes out what a service does not need: the example, which would be pickled, and where our code lies."""
+    exported._example_inputs = None
+    for module in exported.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
 
 
 def signature(spec: InputSpec) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +17,18 @@ from safetensors.torch import save
 from mtlsearch.config import DataConfig
 from mtlsearch.errors import ConfigError, Where
 from mtlsearch.export.card import CardFacts, model_card
+from mtlsearch.export.column_kinds import learnt_kinds
 from mtlsearch.export.model_folder import CARD, CONFIG, PROGRAM, SCHEMA, WEIGHTS, ModelConfig, check_place, write_model
 from mtlsearch.export.program import signature, write_program
-from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder import ExperimentFolder, TrialFolder
 from mtlsearch.models import MultiTaskModel, build_model
 from mtlsearch.records import TrialRecord
 from mtlsearch.report.experiment import Facts, TrialFacts, read_experiment_facts
 from mtlsearch.space import flatten
 from mtlsearch.train import checkpoint
 from mtlsearch.train.tensors import input_spec
+
+BEST = "best.pt"
 
 _DATA: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
 
@@ -108,7 +113,7 @@ def _restored(facts: Facts, trial: TrialFacts) -> tuple[ModelConfig, MultiTaskMo
         how = f"failed: {record.reason}" if record.state == "FAIL" else "has not ended"
         raise ConfigError(f"a trial must have been trained to be exported, but trial {record.number} {how}.")
     folder = facts.folder.trial(record.number)
-    state = checkpoint.load_best(folder, torch.device("cpu"))
+    state = _best_state(folder, trial)
     if order is None or state is None or not trial.epochs:
         raise ConfigError(
             f"trial {record.number} must have kept its weights to be exported, but {folder.checkpoint} has none. "
@@ -119,7 +124,12 @@ def _restored(facts: Facts, trial: TrialFacts) -> tuple[ModelConfig, MultiTaskMo
     tasks = tuple(task for task in facts.schema.tasks if task.name in order.tasks)
     spec = input_spec(facts.schema)
     model = build_model(order.config.model, spec, tasks, order.seed)
-    model.load_state_dict(state.model)
+    try:
+        model.load_state_dict(state.model)
+    except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes, or no weights at all
+        raise _damaged("the file must be the trial's own checkpoint", folder.checkpoint / BEST) from error
+    if trial.test is not None and any(task.name not in trial.test for task in tasks):
+        raise _damaged("the file must be the trial's test scores, of all its tasks", folder.test)
     config = ModelConfig(
         mtlsearch=__version__,
         experiment=facts.name,
@@ -131,10 +141,32 @@ def _restored(facts: Facts, trial: TrialFacts) -> tuple[ModelConfig, MultiTaskMo
         seed=order.seed,
         inputs=spec,
         tasks=tasks,
-        data=_data(facts),
+        data=(data := _data(facts)),
         program=None,
+        kinds=learnt_kinds(data, facts.schema),
     )
     return config, model
+
+
+def _best_state(folder: TrialFolder, trial: TrialFacts) -> checkpoint.Checkpoint | None:
+    """The best checkpoint, held against what the trial measured; None where there is none."""
+    place = folder.checkpoint / BEST
+    try:
+        state = checkpoint.load_best(folder, torch.device("cpu"))
+    except (RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError) as error:
+        raise _damaged("the file must be the checkpoint that the trial wrote", place) from error
+    if state is None or not trial.epochs:
+        return state
+    best = next((epoch for epoch in trial.epochs if epoch.epoch == state.best_epoch), None)
+    if best is None:
+        raise _damaged(f"the file must have epoch {state.best_epoch}, whose weights {BEST} holds", folder.metrics)
+    if not math.isclose(best.objective, state.best_objective, rel_tol=1e-9, abs_tol=1e-12):
+        raise _damaged(f"the file must be the trial's own checkpoint, of {folder.metrics.name}'s best epoch", place)
+    return state
+
+
+def _damaged(must: str, place: Path) -> ConfigError:
+    return ConfigError(f"{must}, but is damaged or another's. Restore it from a copy.", Where(place))
 
 
 def _data(facts: Facts) -> DataConfig:

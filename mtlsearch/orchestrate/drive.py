@@ -103,7 +103,8 @@ class Driver:
         with folder.driven():
             if plan.earlier is not None:
                 self._say(f"warm start: {plan.earlier.sentence}")
-            session = Session(plan.experiment, plan.served, folder, self._trackers(plan, folder), plan.earlier)
+            trackers = self._trackers(plan, folder)
+            session = Session(plan.experiment, plan.served, folder, trackers, plan.earlier)
             with session.searching():
                 if self.engine == "ray":
                     from mtlsearch.orchestrate.ray_tune import search_on_ray
@@ -116,7 +117,7 @@ class Driver:
             if plan.experiment.tracking.wandb is not None:
                 from mtlsearch.orchestrate.mirror import publish_at_end
 
-                publish_at_end(plan.experiment, folder)
+                publish_at_end(plan.experiment, folder, trackers)
 
     def _trackers(self, plan: Plan, folder: ExperimentFolder) -> list[Tracker]:
         trackers: list[Tracker] = [terminal_tracker(self.console)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from mtlsearch.errors import ConfigError, MtlsearchError
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.report.experiment import Facts, read_experiment_facts
 from mtlsearch.space import Experiment, read_experiment
+from mtlsearch.tracking import Tracker
+from mtlsearch.tracking.wandb import WandbTracker
 from mtlsearch.tracking.wandb.board import Board, publish
 from mtlsearch.tracking.wandb.sent import Sent
-from mtlsearch.tracking.wandb.session import Mirrored, Mode, entity, resolve_mode, silence, wanted_mode, within
+from mtlsearch.tracking.wandb.session import Mirrored, Mode, entity, resolve_mode, short, silence, wanted_mode, within
 from mtlsearch.tracking.wandb.sync import check_login, send_trials
 from mtlsearch.tracking.wandb.workspace import build, check_installed, save
 
@@ -36,17 +38,22 @@ def mirrored(experiment: Experiment, folder: ExperimentFolder) -> Mirrored:
     return Mirrored(experiment.tracking.wandb or WandbConfig(), folder.path, experiment.name, experiment_id)
 
 
-def publish_at_end(experiment: Experiment, folder: ExperimentFolder) -> None:
-    """Writes the leaderboard's run; what goes wrong is said, and is no failure of the search."""
+def publish_at_end(experiment: Experiment, folder: ExperimentFolder, trackers: Sequence[Tracker]) -> None:
+    """Writes the leaderboard's run; what goes wrong is said, and is no failure of the search.
+
+    Offline where the server has failed the search's mirror before: it would be waited for in vain again.
+    """
+    outage = any(isinstance(tracker, WandbTracker) and tracker.outage for tracker in trackers)
     theirs = mirrored(experiment, folder)
     try:
         silence()
-        mode = resolve_mode(theirs.config.mode)
+        mode: Mode = "offline" if outage else resolve_mode(theirs.config.mode)
         if mode != "disabled":
             _publish(theirs, folder, mode, END_SECONDS)
     except Exception as error:  # noqa: BLE001  # a mirror must not fail the search, whatever it raises
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        sys.stderr.write(f"mtlsearch: W&B has no leaderboard yet ({why}); send it with: {theirs.sync_command()}\n")
+        sys.stderr.write(
+            f"mtlsearch: W&B has no leaderboard yet ({short(error)}); send it with: {theirs.sync_command()}\n"
+        )
 
 
 def send_rest(folder: ExperimentFolder) -> str:
@@ -109,7 +116,7 @@ def _or_fail(theirs: Mirrored, work: Callable[[], None]) -> None:
         raise
     except Exception as error:
         raise MtlsearchError(
-            f"W&B did not take the leaderboard of {theirs.folder}: {error}. Nothing is lost; try again later."
+            f"W&B did not take the leaderboard of {theirs.folder}: {short(error)}. Nothing is lost; try again later."
         ) from error
 
 

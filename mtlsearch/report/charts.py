@@ -6,8 +6,10 @@ from typing import Any
 
 import altair as alt
 
+from mtlsearch.config import Task
 from mtlsearch.config.task import LOWER_IS_BETTER
 from mtlsearch.report.encodings import (
+    COUNTED,
     OKABE_ITO,
     SHAPES,
     USUAL_WIDTH,
@@ -16,6 +18,7 @@ from mtlsearch.report.encodings import (
     ink,
     metric_picker,
     mixture_picker,
+    mixture_title,
     model_colour,
     model_shape,
     over,
@@ -36,6 +39,9 @@ HIGHLIGHTED = 7
 
 Charts = dict[str, alt.TopLevelMixin]
 _TOOLTIP = ("name", "state", "objective", "epochs", "reason")
+_HISTORY_HEIGHT = 300
+_ENDED_WITHOUT = ("PRUNED", "FAIL")
+"""States of trials that are drawn though they have no objective."""
 
 
 def charts(facts: Facts) -> Charts:
@@ -88,12 +94,19 @@ def _history(tables: Tables, named: dict[str, list[Row]]) -> Any:
     if not values:
         return None
     y = alt.Y("objective:Q").title(tables.objective).scale(domain=without_outliers(values), clamp=True, nice=True)
-    x = alt.X("trial:Q").title("trial").axis(tickMinStep=1, format="d").scale(nice=False, padding=8)
+    x = alt.X("trial:Q").title("trial").axis(**COUNTED).scale(nice=False, padding=8)
     base = over("trials")
+    shown = [row for row in named["trials"] if row["objective"] is not None or row["state"] in _ENDED_WITHOUT]
+    look = {"x": x, "color": state_colour(shown), "shape": state_shape(shown), "tooltip": tooltips(*_TOOLTIP)}
     points = (
         base.transform_filter("isValid(datum.objective)")
         .mark_point(filled=True, size=55, opacity=0.85)
-        .encode(x=x, y=y, color=state_colour(named), shape=state_shape(named), tooltip=tooltips(*_TOOLTIP))
+        .encode(y=y, **look)
+    )
+    without = (
+        base.transform_filter(f"!isValid(datum.objective) && indexof({list(_ENDED_WITHOUT)}, datum.state) >= 0")
+        .mark_point(filled=True, size=55, opacity=0.85)
+        .encode(y=alt.value(_HISTORY_HEIGHT - 5), **look)
     )
     best = (
         base.transform_filter("isValid(datum.best)")
@@ -101,7 +114,8 @@ def _history(tables: Tables, named: dict[str, list[Row]]) -> Any:
         .encode(x=x, y=alt.Y("best:Q").scale(clamp=True))
     )
     drawn = [best, points] if any(row["best"] is not None for row in named["trials"]) else [points]
-    return alt.layer(*drawn).properties(height=300)
+    drawn += [without] if any(row["objective"] is None for row in shown) else []
+    return alt.layer(*drawn).properties(height=_HISTORY_HEIGHT)
 
 
 def _states(tables: Tables, named: dict[str, list[Row]]) -> Any:
@@ -112,8 +126,8 @@ def _states(tables: Tables, named: dict[str, list[Row]]) -> Any:
         .mark_bar()
         .encode(
             x=alt.X("epochs:O").title("epochs trained").axis(labelAngle=0),
-            y=alt.Y("count():Q").title("trials").axis(tickMinStep=1, format="d"),
-            color=state_colour(named),
+            y=alt.Y("count():Q").title("trials").axis(**COUNTED),
+            color=state_colour(named["trials"]),
             tooltip=["state:N", "epochs:O", alt.Tooltip("count():Q", title="trials")],
         )
         .properties(height=240)
@@ -183,7 +197,7 @@ def _scatter(tables: Tables, named: dict[str, list[Row]]) -> Any:
     if len(tasks) < 2 or not scored:
         return None
     pick_x, pick_y = task_picker("across", tables, 0), task_picker("up", tables, 1)
-    signs = alt.param(name="signs", value=[-1 if task.main_metric in LOWER_IS_BETTER else 1 for task in tasks])
+    signs = alt.param(name="signs", value=[_sign(task) for task in tasks])
     names = alt.param(name="names", value=[task_label(task) for task in tasks])
     pairs = (
         over("trials")
@@ -202,21 +216,35 @@ def _scatter(tables: Tables, named: dict[str, list[Row]]) -> Any:
         shape=model_shape(named),
         tooltip=tooltips("name", "x", "y", *_TOOLTIP[1:]),
     )
-    front = (
-        pairs.transform_filter("datum.state == 'COMPLETE'")
-        .transform_window(
-            reached="max(better_y)",
-            frame=[None, 0],
-            sort=[alt.SortField("better_x", order="descending"), alt.SortField("better_y", order="descending")],
-        )
-        .transform_filter("datum.better_y >= datum.reached")
-    )
+    front = _front(pairs.transform_filter("datum.state == 'COMPLETE'"))
     line = front.mark_line(color="#D55E00", strokeDash=[5, 3], strokeWidth=2).encode(x=x, y=y, order="better_x:Q")
     ringed = front.mark_point(size=190, color="#D55E00", strokeWidth=2).encode(x=x, y=y)
     title = alt.TitleParams(text=alt.ExprRef("['↑ ' + names[up], '→ ' + names[across]]"))
     drawn = [line, ringed, points] if any(row["state"] == "COMPLETE" for row in scored) else [points]
     chart = alt.layer(*drawn).add_params(pick_x, pick_y, signs, names)
     return chart.properties(height=380, title=title)
+
+
+def _sign(task: Task) -> int:
+    return -1 if task.main_metric in LOWER_IS_BETTER else 1
+
+
+def _front(pairs: alt.Chart) -> alt.Chart:
+    """The points that no other beats in one task and equals or beats in the other.
+
+    They are passed from the best of one task on: what reaches further than all before it in the other task is on the
+    front. Of points in the same place one is kept, which looks the same. A frame of Vega's cannot end before the point
+    itself, so that the best before it is the lag of the best up to it.
+    """
+    sort: list[alt.SortField | dict[str, str]] = [
+        alt.SortField("better_x", order="descending"),
+        alt.SortField("better_y", order="descending"),
+    ]
+    return (
+        pairs.transform_window(reached="max(better_y)", frame=[None, 0], sort=sort)
+        .transform_window(before="lag(reached)", sort=sort)
+        .transform_filter("!isValid(datum.before) || datum.better_y > datum.before")
+    )
 
 
 def _delta_heatmap(tables: Tables, named: dict[str, list[Row]]) -> Any:
@@ -233,15 +261,18 @@ def _delta_heatmap(tables: Tables, named: dict[str, list[Row]]) -> Any:
         tooltip=["name:N", alt.Tooltip("gain:Q", format="+.2%")],
     )
     colour = alt.Color("gain:Q").scale(range=["#B35806", "#F7F7F7", "#08519C"], domain=[-far, 0, far], clamp=True)
+    beyond = (
+        "(datum.value < 0 ? '≤ ' : datum.value > 0 ? '≥ ' : '') + datum.label" if sizes[-1] > far else "datum.label"
+    )
     return heatmap(
         base,
-        colour.title("gain").legend(format="+.1%"),
+        colour.title("gain").legend(format="+.1%", values=[-far, 0, far], labelExpr=beyond),
         text=alt.Text("written:N"),
         dark=f"abs(datum.gain) > {0.6 * far}",
         columns=len(names),
         rows=len(shown),
         labels=names,
-        written="(datum.gain < -0.0005 ? '▼ ' : '') + format(datum.gain, '+.1%')",
+        written="(datum.gain < 0 ? '▼ ' : '') + format(datum.gain, '+.1%')",
     )
 
 
@@ -254,9 +285,10 @@ def _curves(tables: Tables, named: dict[str, list[Row]]) -> Any:
         over("epochs")
         .transform_calculate(value="datum[shown]", highlighted=f"indexof({numbers}, datum.trial)")
         .transform_filter("datum.role == 'trial' && isValid(datum.value)")
+        .transform_calculate(drawn="clamp(datum.value, limits[shown][0], limits[shown][1])")
     )
-    x = alt.X("epoch:Q").title("epoch").axis(tickMinStep=1, format="d").scale(nice=False)
-    y = alt.Y("value:Q").title(None).scale(zero=False)
+    x = alt.X("epoch:Q").title("epoch").axis(**COUNTED).scale(nice=False)
+    y = alt.Y("drawn:Q").title(None).scale(zero=False)
     tips = ["trial:Q", "epoch:Q", alt.Tooltip("value:Q", format=".5g")]
     others = (
         epochs.transform_filter("datum.highlighted < 0")
@@ -273,8 +305,20 @@ def _curves(tables: Tables, named: dict[str, list[Row]]) -> Any:
     )
     labels = alt.param(name="best_names", value=dict(zip(map(str, numbers), names, strict=True)))
     drawn = [others, top] if _trained(named) - set(numbers) else [top]
-    chart = alt.layer(*drawn).add_params(metric_picker(tables), labels)
+    limits = alt.param(name="limits", value=_limits(tables, named))
+    chart = alt.layer(*drawn).add_params(metric_picker(tables), labels, limits)
     return chart.properties(height=320, title=shown_title(tables))
+
+
+def _limits(tables: Tables, named: dict[str, list[Row]]) -> dict[str, list[float]]:
+    """Column of an epoch → lowest and highest value that is drawn in its place, others stand at the edge."""
+    signs = {"objective": 1, **{f"s{index}": _sign(task) for index, task in enumerate(tables.tasks)}}
+    limits = {}
+    for column, sign in signs.items():
+        rows = (row for row in named["epochs"] if row["role"] == "trial")
+        values = [sign * row[column] for row in rows if row[column] is not None]
+        limits[column] = sorted(sign * value for value in without_outliers(values)) if values else [0.0, 0.0]
+    return limits
 
 
 def _trained(named: dict[str, list[Row]]) -> set[int]:
@@ -297,7 +341,7 @@ def _diversity(tables: Tables, named: dict[str, list[Row]]) -> Any:
             tooltip=["one:O", "other:O", alt.Tooltip("distance:Q", format=".3f")],
         )
         .add_params(shown)
-        .properties(height=300, width=340)
+        .properties(height=300, width=340, title=mixture_title(tables))
     )
 
 
@@ -321,7 +365,7 @@ def _gates(tables: Tables, named: dict[str, list[Row]]) -> Any:
     text = text.encode(text="written:N", color=ink("datum.share > 0.55"))
     labels = alt.param(name="labels", value=names)
     layers = alt.layer(base.mark_rect().encode(color=colour), text).add_params(mixture_picker(tables), labels)
-    return layers.properties(height=max(120, 26 * len(names)))
+    return layers.properties(height=max(120, 26 * len(names)), title=mixture_title(tables))
 
 
 def _alpha(tables: Tables, named: dict[str, list[Row]]) -> Any:
@@ -330,7 +374,7 @@ def _alpha(tables: Tables, named: dict[str, list[Row]]) -> Any:
 
 
 def _num_experts(tables: Tables, named: dict[str, list[Row]]) -> Any:
-    x = alt.X("num_experts:Q").title("experts").axis(format="d", tickMinStep=1).scale(zero=False, padding=12)
+    x = alt.X("num_experts:Q").title("experts").axis(**COUNTED).scale(zero=False, padding=12)
     return _against(tables, named, "num_experts", x)
 
 

@@ -22,6 +22,13 @@ STATES = {
     "FAIL": ("#D55E00", "cross"),
     "RUNNING": ("#999999", "diamond"),
 }
+COUNTED: dict[str, Any] = {
+    "tickMinStep": 1,
+    "format": "d",
+    "labelExpr": "datum.value % 1 ? '' : datum.label",
+}
+"""An axis of whole numbers. A short one has ticks between them, whose labels would be rounded to their neighbours'."""
+
 USUAL_WIDTH = 640
 """Points. In the page a chart is as wide as its place, one that was made wider scrolls there."""
 
@@ -31,25 +38,28 @@ def over(table: str) -> alt.Chart:
     return alt.Chart(alt.NamedData(name=table))
 
 
-def state_colour(named: dict[str, list[Row]]) -> alt.Color:
+def state_colour(trials: Sequence[Row]) -> alt.Color:
     """By state, those that are there."""
-    there = _states_there(named)
+    there = _states_there(trials)
     return alt.Color("state:N").scale(domain=there, range=[STATES[state][0] for state in there]).title(None)
 
 
-def state_shape(named: dict[str, list[Row]]) -> alt.Shape:
+def state_shape(trials: Sequence[Row]) -> alt.Shape:
     """The same as shape."""
-    there = _states_there(named)
+    there = _states_there(trials)
     return alt.Shape("state:N").scale(domain=there, range=[STATES[state][1] for state in there]).title(None)
 
 
-def _states_there(named: dict[str, list[Row]]) -> list[str]:
-    there = {row["state"] for row in named["trials"]}
+def _states_there(trials: Sequence[Row]) -> list[str]:
+    there = {row["state"] for row in trials}
     return [state for state in STATES if state in there]
 
 
 def without_outliers(values: Sequence[float]) -> list[float]:
-    """A few trials that went nowhere must not press the others into a line."""
+    """Lower and upper end of an axis on which more is better.
+
+    A few trials that went nowhere must not press the others into a line.
+    """
     ordered = sorted(values)
     low, middle, high = ordered[0], ordered[len(ordered) // 2], ordered[-1]
     return [max(low, middle - 4 * (high - middle)) if high > middle else low, high]
@@ -132,6 +142,12 @@ def mixture_picker(tables: Tables) -> Any:
         options=[trial.number for trial in trials], labels=[label(trial) for trial in trials], name="trial "
     )
     return alt.param(name="mixture", value=trials[0].number, bind=bind)
+
+
+def mixture_title(tables: Tables) -> alt.TitleParams:
+    """Which mixture is picked: a picture in a file has nothing else that says so."""
+    titles = {str(trial.number): f"trial {label(trial)}" for trial in tables.mixtures}
+    return alt.TitleParams(text=alt.ExprRef(f"{json.dumps(titles)}[mixture]"))
 
 
 def tooltips(*columns: str) -> list[alt.Tooltip]:

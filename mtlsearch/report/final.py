@@ -13,7 +13,7 @@ from statistics import fmean
 
 from mtlsearch import objective
 from mtlsearch.config import Task
-from mtlsearch.errors import TrialFailed
+from mtlsearch.errors import ConfigError, TrialFailed, Where
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import Scores, TrialRecord
 from mtlsearch.report.statistics import SIGNIFICANCE, Interval, holm, interval, paired_p_value
@@ -76,8 +76,12 @@ def read_final(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> Fina
     if not tested:
         return None
     plan = folder.read_plan()
-    wanted: Mapping[str, int] = plan["final"]
+    wanted: Mapping[str, int] | None = plan.get("final")
+    if wanted is None:
+        return None
     tasks = tuple(Task.model_validate_json(json.dumps(task)) for task in plan["tasks"])
+    for record, test in tested:
+        _check_scored(tasks, record, test, folder)
     num_candidates = min(wanted["top_k"], sum(r.role == "trial" and r.state == "COMPLETE" for r in records))
     ended = len(tested) + sum(record.state == "FAIL" for record in finals)
     return _Ranked(
@@ -86,6 +90,15 @@ def read_final(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> Fina
         tests={(r.candidate, r.repeat): test for r, test in tested if r.candidate is not None},
         baselines={(r.task, r.repeat): test for r, test in tested if r.task is not None},
     ).ranking(wanted["seeds"], ended == wanted["seeds"] * (num_candidates + len(tasks)), _failures(finals))
+
+
+def _check_scored(tasks: Sequence[Task], record: TrialRecord, test: Scores, folder: ExperimentFolder) -> None:
+    learnt = [task for task in tasks if record.task in (None, task.name)]
+    if any(task.main_metric not in test.get(task.name, {}) for task in learnt):
+        raise ConfigError(
+            "the file must be the trial's test scores, of all its tasks, but is damaged. Restore it from a copy.",
+            Where(folder.trial(record.number).test),
+        )
 
 
 def _failures(finals: Sequence[TrialRecord]) -> list[str]:

@@ -44,7 +44,7 @@ def _always(ranking: FinalRanking) -> Iterator[Column]:
     rows = ranking.rows
     yield Column("trial", (*(str(row.trial) for row in rows), "baselines"))
     if ranking.metric != "delta":
-        yield Column(heading(ranking.metric), (*(_plus_minus(row.objective) for row in rows), ""))
+        yield Column("objective", (*(_plus_minus(row.objective) for row in rows), ""))
     yield Column("Δ", (*(_plus_minus(row.delta) for row in rows), ""))
     yield Column("p", (*("" if row.p_value is None else f"{row.p_value:.2g}" for row in rows), ""))
     yield Column("", (*(_verdict(row, rank) for rank, row in enumerate(rows)), ""))

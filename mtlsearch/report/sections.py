@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
 
-from mtlsearch.report.experiment import Facts
+from mtlsearch.report.experiment import Facts, TrialFacts
 from mtlsearch.report.final import FinalRanking, FinalRow
 from mtlsearch.report.statistics import Interval
-from mtlsearch.report.tables import MOST_EXPERTS, MOST_IN_HEATMAP, MOST_TASKS, Tables, label
+from mtlsearch.report.tables import (
+    MOST_EPOCHS,
+    MOST_EXPERTS,
+    MOST_IN_HEATMAP,
+    MOST_TASKS,
+    MOST_WHOLE,
+    Tables,
+    kind,
+    label,
+)
 from mtlsearch.space import read_experiment
+
+_NUMBER = re.compile(r"[-+]?\d[\d.e+-]*")
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,8 @@ def sections(tables: Tables, drawn: Container[str]) -> list[Section]:
         Section(
             "history",
             "Optimisation history",
-            "The line is the best complete trial so far. Points at the lower edge may lie below it.",
+            "The line is the best complete trial so far. Points at the lower edge may lie below it; trials that ended "
+            "without an objective stand there too.",
             charts={"history": none},
         ),
         Section(
@@ -76,7 +90,7 @@ def sections(tables: Tables, drawn: Container[str]) -> list[Section]:
             "scatter",
             "Task against task",
             "The dashed line is the Pareto front of the two tasks: complete trials that no "
-            "other beats in both. Trials that did not finish are faint.",
+            "other beats in one and equals or beats in the other. Trials that did not finish are faint.",
             charts={"scatter": "There is one task only, or no trial has been scored on two."},
         ),
         Section(
@@ -88,7 +102,12 @@ def sections(tables: Tables, drawn: Container[str]) -> list[Section]:
                 "delta_heatmap": "There are no single-task baselines to compare with, or no trial has been scored."
             },
         ),
-        Section("curves", "Learning curves", "On validation, of the epoch's end." + tasks, charts={"curves": none}),
+        Section(
+            "curves",
+            "Learning curves",
+            "On validation, of the epoch's end. Points at an edge may lie beyond it." + _epochs_said(tables) + tasks,
+            charts={"curves": none},
+        ),
         Section(
             "experts",
             "Inside the experts",
@@ -112,6 +131,17 @@ def sections(tables: Tables, drawn: Container[str]) -> list[Section]:
 def _tasks_said(tables: Tables) -> str:
     total = len(tables.facts.tasks)
     return f" Of {total} tasks, the {MOST_TASKS} in which trials differ most." if total > MOST_TASKS else ""
+
+
+def _epochs_said(tables: Tables) -> str:
+    longest = max(
+        (len(trial.epochs) for trial in tables.facts.trials.values() if trial.number not in tables.whole), default=0
+    )
+    if longest <= MOST_EPOCHS:
+        return ""
+    return (
+        f" Every epoch of the best {MOST_WHOLE} trials; of each other trial {MOST_EPOCHS}, the first and last included."
+    )
 
 
 def _searched(tables: Tables) -> str:
@@ -138,7 +168,7 @@ def _searched(tables: Tables) -> str:
         "budget": f"{budget.trials} trials of at most {budget.epochs} epochs",
         "trials": f"{len(trials)} started: {ended}" if trials else "none started yet",
         "took": f"{_wall(facts)}; {_duration(seconds)} of training, all trials together",
-        "fixed": _several([f"{name} = {value}" for name, value in _fixed(tables).items()]),
+        "fixed": _several(_fixed(tables)),
         "versions": ", ".join(f"{name} {version}" for name, version in _versions(facts).items()),
         "data digest": facts.schema.data_digest,
     }
@@ -159,13 +189,24 @@ def _several(texts: Sequence[str]) -> str:
     return ", ".join(texts[:40]) + (f" … and {len(texts) - 40} more" if len(texts) > 40 else "")
 
 
-def _fixed(tables: Tables) -> dict[str, object]:
-    """Parameters that are the same in all trials."""
-    found: dict[str, set[object]] = {}
-    for trial in tables.ranked:
-        for name, value in trial.parameters.items():
-            found.setdefault(name, set()).add(value)
-    return {name: next(iter(values)) for name, values in found.items() if len(values) == 1 and values != {None}}
+def _fixed(tables: Tables) -> list[str]:
+    """`name = value` of parameters that are the same in all trials that have them; whose they are if not all's."""
+    begun = [trial for trial in tables.ranked if trial.parameters]
+    said = []
+    for name in dict.fromkeys(name for trial in begun for name in trial.parameters):
+        having = [trial for trial in begun if trial.parameters.get(name) is not None]
+        values = {trial.parameters[name] for trial in having}
+        if len(values) == 1:
+            said.append(f"{name} = {values.pop()}{_whose(having, begun)}")
+    return said
+
+
+def _whose(having: Sequence[TrialFacts], begun: Sequence[TrialFacts]) -> str:
+    if len(having) == len(begun):
+        return ""
+    kinds = {kind(trial) for trial in having}
+    theirs = sum(kind(trial) in kinds for trial in begun) == len(having)
+    return f" ({', '.join(sorted(kinds))} only)" if theirs else " (where it exists)"
 
 
 def _versions(facts: Facts) -> dict[str, str]:
@@ -193,11 +234,11 @@ def _duration(seconds: float) -> str:
 
 
 def _reasons(facts: Facts) -> str:
-    """Trials by state and by what comes before the reason's numbers, with one whole reason as an example."""
+    """Trials by state and by their reason but for its numbers, with the first one's as an example."""
     groups: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
     for trial in facts.of_role("trial"):
         record = trial.record
-        key = (record.state, record.reason.partition(":")[0][:120])
+        key = (record.state, _NUMBER.sub("#", record.reason))
         groups.setdefault(key, []).append((len(trial.epochs), record.number, record.reason))
     if not groups:
         return ""
@@ -227,7 +268,7 @@ def _final(tables: Tables) -> Section:
     if ranking is None:
         reason = "This search has no `final:` section, or none of its final trials has been scored yet."
         return Section("final", "Final ranking", empty=reason)
-    seeds = f"Trained again on {ranking.num_seeds} fresh seeds and scored on test; mean and 95 % interval."
+    seeds = f"Trained again on {ranking.num_seeds} fresh seeds and scored on test; mean ± half of the 95 % interval."
     rest = "" if ranking.complete else " <strong>Not all of these trials have ended yet.</strong>"
     return Section("final", "Final ranking", seeds + rest, body=_final_table(tables, ranking))
 
@@ -268,7 +309,11 @@ def _interval(value: Interval | None) -> str:
         return "—"
     if value.low is None or value.high is None:
         return f"{value.mean:.4g}"
-    return f"{value.mean:.4g} [{value.low:.4g}, {value.high:.4g}]"
+    half = (value.high - value.low) / 2
+    if half < 1e-6:
+        return f"{value.mean:.4g} ± {half:.2g}"
+    places = max(0, 1 - math.floor(math.log10(half)))  # two digits of the half width, and no more of the mean
+    return f"{value.mean:.{places}f} ± {half:.{places}f}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, long: Container[int], texts: Container[int]) -> str:

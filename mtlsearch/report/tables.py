@@ -13,10 +13,9 @@ from typing import Any
 
 from mtlsearch.config import Task
 from mtlsearch.config.task import LOWER_IS_BETTER
-from mtlsearch.records import Scores
+from mtlsearch.records import EpochMetrics, Scores
 from mtlsearch.report.experiment import Facts, TrialFacts, main_score
 from mtlsearch.report.parallel import Axis, axes_of
-from mtlsearch.report.pareto import pareto_front
 
 MOST_TASKS = 16
 """Tasks that charts show: of more, those in which the trials differ most."""
@@ -29,6 +28,12 @@ MOST_EXPERTS = 32
 
 MOST_IN_HEATMAP = 40
 """Trials in the heat map of gains, best first."""
+
+MOST_WHOLE = 50
+"""Trials of which every epoch is shown."""
+
+MOST_EPOCHS = 10
+"""Epochs of each other trial, so that a page of a long search stays small."""
 
 Row = dict[str, Any]
 
@@ -69,6 +74,12 @@ class Tables:
             :MOST_INSIDE
         ]
 
+    @cached_property
+    def whole(self) -> frozenset[int]:
+        """Numbers of the trials of which every epoch is shown: the search's, best first, then the others."""
+        others = (number for number, trial in self.facts.trials.items() if trial.record.role != "trial")
+        return frozenset([*(trial.number for trial in self.ranked), *others][:MOST_WHOLE])
+
     @property
     def objective(self) -> str:
         """What was maximised, for people."""
@@ -90,7 +101,6 @@ class Tables:
     def trials(self) -> list[Row]:
         """A row a trial of the search, by number."""
         ranks = {trial.number: rank for rank, trial in enumerate(self.ranked, start=1)}
-        fronted = pareto_front(self.tasks, self.ranked)
         rows, best = [], None
         for trial in sorted(self.ranked, key=lambda trial: trial.number):
             value, gains = finite(trial.record.value), self.gains[trial.number]
@@ -107,7 +117,6 @@ class Tables:
                     "best": short(best),
                     "epochs": len(trial.epochs),
                     "reason": trial.record.reason[:200],
-                    "front": trial.number in fronted,
                     "alpha": trial.parameters.get("model.alpha"),
                     "num_experts": trial.parameters.get("model.num_experts"),
                     "expert": trial.parameters.get("model.expert.kind"),
@@ -119,7 +128,7 @@ class Tables:
         return rows
 
     def epochs(self) -> list[Row]:
-        """A row an epoch: the objective and each task's main metric."""
+        """A row an epoch: the objective and each task's main metric; of trials that are not `whole`, a few epochs."""
         return [
             {
                 "trial": trial.number,
@@ -129,7 +138,7 @@ class Tables:
                 **self._columns("s", [_main(task, metrics.validation) for task in self.tasks]),
             }
             for trial in self.facts.trials.values()
-            for metrics in trial.epochs
+            for metrics in (trial.epochs if trial.number in self.whole else spaced(trial.epochs, MOST_EPOCHS))
         ]
 
     def gain_rows(self) -> list[Row]:
@@ -207,7 +216,14 @@ def finite(value: float | None) -> float | None:
 def short(value: float | None) -> float | None:
     """Five digits are more than a picture can show."""
     value = finite(value)
-    return None if value is None else float(f"{value:.5g}")
+    return None if value is None else float(f"{value:.5g}") + 0.0  # -0.0 becomes 0.0, which has no sign to show
+
+
+def spaced(epochs: Sequence[EpochMetrics], most: int) -> list[EpochMetrics]:
+    """At most so many, as evenly spaced as they can be, the first and the last among them."""
+    if len(epochs) <= most:
+        return list(epochs)
+    return [epochs[round(index * (len(epochs) - 1) / (most - 1))] for index in range(most)]
 
 
 def _gate_rows(trial: TrialFacts, tasks: Sequence[tuple[int, str]]) -> list[Row]:

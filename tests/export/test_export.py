@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 
 import mtlsearch as package
 from mtlsearch.data import open_store
+from mtlsearch.errors import ConfigError
 from mtlsearch.export.model_folder import ModelFolder
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import derive_seed
@@ -142,6 +145,15 @@ def test_what_is_loaded_needs_no_search_and_unpickles_nothing(flights, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "120 rows: p.parquet\n", "")
 
 
+def test_no_file_is_a_pickle_or_tells_where_it_was_made(flights) -> None:
+    with zipfile.ZipFile(flights.model / "program.pt2") as program:
+        parts = {name: program.read(name) for name in program.namelist()}
+    assert all(not part.startswith((b"\x80", b"PK")) for part in parts.values())
+    assert not any(name.endswith((".pkl", ".pickle")) for name in parts)
+    assert not parts["program/data/sample_inputs/model.pt"]
+    assert not any(b".py" in part for part in parts.values())
+
+
 def test_importing_the_package_loads_nothing() -> None:
     program = "import sys, mtlsearch; print(sorted({'torch', 'pyarrow', 'numpy', 'pydantic'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -254,3 +266,70 @@ def test_a_split_of_data_that_has_changed_since(mtlsearch, search, tmp_path, ref
     path.unlink()
     command = ("predict", searched.model, "--split", "test", "--out", tmp_path / "p.parquet")
     assert refused(*command) == "people.parquet: the file must exist, but there is none. Check data.path."
+
+
+def _first(path: Path) -> Path:
+    return path / "trials" / "00000"
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 9, None], ids=["empty", "garbage", "cut"])
+def test_a_damaged_checkpoint(refused, experiment, tmp_path, content) -> None:
+    path = _first(experiment) / "checkpoint" / "best.pt"
+    path.write_bytes(path.read_bytes()[:2000] if content is None else content)
+    assert refused("export", experiment, "--trial", 0, "--out", tmp_path / "model") == (
+        "out/trials/00000/checkpoint/best.pt: the file must be the checkpoint that the trial wrote, but is damaged or "
+        "another's. Restore it from a copy."
+    )
+
+
+def test_another_trials_checkpoint_and_metrics_or_scores_that_were_cut(refused, experiment, tmp_path) -> None:
+    command, trial = ("export", experiment, "--trial", 0, "--out", tmp_path / "model"), _first(experiment)
+    best = trial / "checkpoint" / "best.pt"
+    own = best.read_bytes()
+    best.unlink()
+    shutil.copy(experiment / "trials" / "00001" / "checkpoint" / "best.pt", best)
+    assert "00000/checkpoint/best.pt: the file must be the trial's own checkpoint" in refused(*command)
+    best.write_bytes(own)
+    (trial / "test.json").write_text("{}")
+    assert "00000/test.json: the file must be the trial's test scores, of all its tasks" in refused(*command)
+    epoch = torch.load(best, weights_only=True)["best_epoch"]
+    lines = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
+    kept = [{**line, "epoch": 9} if line["epoch"] == epoch else line for line in lines]
+    (trial / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+    assert f"00000/metrics.jsonl: the file must have epoch {epoch}, whose weights best.pt" in refused(*command)
+
+
+def _reseal(model: Path, name: str, content: bytes) -> None:
+    manifest = json.loads((model / "manifest.json").read_text())
+    (model / name).write_bytes(content)
+    manifest["files"][name] = hashlib.sha256(content).hexdigest()
+    (model / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_model_whose_files_do_not_belong_together(model, table, refused, tmp_path) -> None:
+    command = ("predict", model, "--split", "test", "--out", tmp_path / "p.parquet")
+    config = (model / "config.json").read_bytes()
+    _reseal(model, "config.json", (table.model / "config.json").read_bytes())
+    assert "model/config.json: the model's columns and tasks must be those of schema.json" in refused(*command)
+    _reseal(model, "config.json", config)
+    _reseal(model, "program.pt2", b"garbage")
+    with pytest.raises(ConfigError, match=r"must be a torch\.export program"):
+        package.load(model).program()
+    for content in (b"garbage" * 9, (table.model / "model.safetensors").read_bytes()):
+        _reseal(model, "model.safetensors", content)
+        assert "model/model.safetensors: the weights must be those of the model in config.json" in refused(*command)
+
+
+def test_files_that_the_manifest_does_not_name(model, refused, tmp_path) -> None:
+    command = ("predict", model, "--split", "test", "--out", tmp_path / "p.parquet")
+    (model / "extra").write_text("x")
+    assert refused(*command).startswith("model/extra: a model's folder must hold what was exported alone")
+    (model / "extra").unlink()
+    manifest = json.loads((model / "manifest.json").read_text())
+    (model / "manifest.json").write_text(json.dumps({**manifest, "format": True}))
+    assert refused(*command).startswith("model/manifest.json: the file must be a model's manifest, but is damaged.")
+    del manifest["files"]["program.pt2"]
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    assert "model/program.pt2: a model's folder must hold" in refused(*command)
+    (model / "program.pt2").unlink()
+    assert refused(*command) == "model/manifest.json: the manifest must name program.pt2, but does not. Export again."

@@ -301,3 +301,84 @@ def test_what_is_asked_for_is_checked(table, test_rows, refused, arguments, mess
     parquet.write_table(test_rows, "people.parquet")
     open("rows.json", "w").close()  # noqa: PTH123 - any file
     assert refused("predict", table.model, *arguments).removeprefix("here/").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("data", "out", "found"),
+    [
+        ("many", "many/b.parquet", "is the data itself"),
+        ("many/*.parquet", "many/b.parquet", "is the data itself"),
+        ("many", "many/new.csv", "is in the folder of the data"),
+        ("many/*.parquet", "many/new.parquet", "is matched by the glob of the data"),
+        ("**/*.parquet", "many/new.parquet", "is matched by the glob of the data"),
+    ],
+)
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_predictions_never_lie_among_the_data(table, test_rows, tmp_path, refused, data, out, found, force) -> None:
+    (tmp_path / "many").mkdir()
+    for name in ("a", "b"):
+        parquet.write_table(test_rows, tmp_path / "many" / f"{name}.parquet")
+    said = refused("predict", table.model, tmp_path / data, "--out", tmp_path / out, *force)
+    assert said == f"--out must be a new file, but {out} {found}. Choose another."
+
+
+def test_nor_do_they_replace_what_else_is_read(table, people_file, test_rows, tmp_path, refused) -> None:
+    data, static = tmp_path / "rows.parquet", tmp_path / "static.parquet"
+    for path in (data, static):
+        parquet.write_table(test_rows, path)
+    arguments = ("predict", table.model, data, "--static", static, "--out", static, "--force")
+    assert "static.parquet is the file of --static itself." in refused(*arguments)
+    assert "is in the folder of the model." in refused("predict", table.model, data, "--out", table.model / "p.csv")
+    command = ("predict", table.model, "--split", "test", "--out", people_file, "--force")
+    assert "is the data that the model learnt from itself." in refused(*command)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("since", [3], "column 'since' must hold timestamps, as in training, but holds integers. Convert it."),
+        ("since", ["2020-01-01"], "column 'since' must hold timestamps, as in training, but holds texts. Convert it."),
+        ("member", [2.0], "column 'member' must hold true or false, as in training, but holds numbers. Convert it."),
+        ("age", [True], "column 'age' must hold numbers, as in training, but holds true or false. Convert it."),
+        ("town", [1], "column 'town' must hold texts, as in training, but holds integers. Convert it."),
+    ],
+)
+def test_a_column_of_another_kind_than_in_training_is_refused(table, test_rows, column, values, message) -> None:
+    with pytest.raises(ConfigError, match=f"^table: {message}$"):
+        package.load(table.model).predict({**_row(test_rows), column: values})
+
+
+def test_integers_are_numbers_and_what_is_missing_is_of_any_kind(table, test_rows) -> None:
+    model, row = package.load(table.model), _row(test_rows)
+    assert model.predict({**row, "age": [40]}) == model.predict({**row, "age": [40.0]})
+    gap = model.predict({**row, "since": pa.array([None], pa.date32())})
+    assert model.predict({**row, "since": [None]}) == model.predict({**row, "since": [float("nan")]}) == gap
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"age": [1.0, "x"]}, "table: column 'age' must be an array of values of one kind, but "),
+        ({"age": 3}, "table: column 'age' must be an array of values of one kind, but "),
+        ({"age": [1.0, 2.0]}, "table: all columns must have as many rows, but 'id' has 1 and 'age' 2."),
+    ],
+)
+def test_arrays_that_are_no_table(table, test_rows, changed, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        package.load(table.model).predict({**_row(test_rows), **changed})
+
+
+def test_a_name_twice_and_no_rows_at_a_time(table, test_rows) -> None:
+    model = package.load(table.model)
+    twice = test_rows.append_column("age", test_rows["age"])
+    for data in (twice, test_rows.to_pandas().loc[:, ["age", "age"]]):
+        with pytest.raises(ConfigError, match="every column must have its own name, but 'age' is there twice"):
+            model.predict(data)
+    with pytest.raises(ConfigError, match="batch_rows must be at least 1, found 0"):
+        model.predict(test_rows, batch_rows=0)
+
+
+def test_one_row_is_a_row(mtlsearch, table, test_rows, tmp_path) -> None:
+    parquet.write_table(test_rows.slice(0, 1), tmp_path / "row.parquet")
+    ended = mtlsearch("predict", table.model, tmp_path / "row.parquet", "--out", tmp_path / "p.parquet")
+    assert ended.out == f"1 row: {tmp_path / 'p.parquet'}\n"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import vl_convert
 from conftest_report import HOSTILE, MadeUp, binary_tasks
 
 from mtlsearch.config import Task
 from mtlsearch.folder import ExperimentFolder
-from mtlsearch.report.charts import charts
-from mtlsearch.report.experiment import Facts, main_score, read_experiment_facts
+from mtlsearch.report.charts import charts, draw
+from mtlsearch.report.experiment import Facts, read_experiment_facts
 from mtlsearch.report.html import by_columns, embeddable
 from mtlsearch.report.parallel import ABSENT
-from mtlsearch.report.pareto import pareto_front
 from mtlsearch.report.png import write_pngs
-from mtlsearch.report.tables import MOST_TASKS, Tables
+from mtlsearch.report.tables import MOST_TASKS, Row, Tables, short, spaced
 
 NAMES = {"history", "states", "parallel", "importance", "scatter", "delta_heatmap", "curves", "diversity", "gates"}
 NAMES |= {"parameters", "parameters_experts", "parameters_kind"}
@@ -94,18 +96,115 @@ def test_gains_are_of_the_best_trials(facts: Facts) -> None:
                 assert drawn[str(trial.number), index] == close(gains[task.name])
 
 
+EPOCHS: list[Row] = [
+    {
+        "trial": trial,
+        "role": "trial",
+        "epoch": epoch,
+        "objective": 0.1 * epoch + 0.01 * trial,
+        "s0": 0.7,
+        "s1": 2.0,
+        "s2": 0.7,
+    }
+    for trial in (3, 4, 5)
+    for epoch in (1, 2, 3, 4)
+]
+
+
+def svg(facts: Facts, name: str, **tables: list[Row]) -> str:
+    """A chart as Vega draws it, with these tables in place of the experiment's."""
+    made = Tables(facts)
+    named = made.named() | tables
+    chart = draw(made, named)[name]
+    return str(vl_convert.vegalite_to_svg(chart.properties(datasets=named).to_json()))
+
+
+def axis_labels(drawn: str, axis: str) -> list[str]:
+    part = drawn.split(f'aria-label="{axis}-axis')[1].split("role-axis-title")[0].split("role-axis-label")[1]
+    return re.findall(r">([^<]+)</text>", part.split("role-axis-domain")[0])
+
+
+def point(number: int, x: float, y: float, **changed: Any) -> Row:
+    row = {"trial": number, "name": f"{number} mmoe", "model": "mmoe", "state": "COMPLETE", "objective": x, "best": x}
+    return (
+        row
+        | {"epochs": 1, "reason": "", "s0": x, "s1": y, "s2": 0.5, "expert": None, "alpha": None, "num_experts": None}
+        | changed
+    )
+
+
+def ringed(drawn: str) -> list[tuple[float, float]]:
+    rings = re.findall(r'aria-label="x: ([\d.]+); y: ([\d.]+)" [^>]*="point" [^>]*stroke="#D55E00"', drawn)
+    return sorted((float(x), float(y)) for x, y in rings)
+
+
+def test_only_what_nothing_dominates_is_on_the_front(tmp_path: Path) -> None:
+    facts = read_experiment_facts(MadeUp(tmp_path / "out", binary_tasks(3), epochs=1).write(["COMPLETE"]))
+    scores = [(0.9, 0.8), (0.8, 0.8), (0.7, 0.8), (0.6, 0.9), (0.6, 0.7), (0.9, 0.6)]
+    trials = [point(number, *score) for number, score in enumerate(scores)]
+    assert ringed(svg(facts, "scatter", trials=trials)) == [(0.6, 0.9), (0.9, 0.8)]
+    trials += [point(6, 0.9, 0.8), point(7, 0.95, 0.95, state="PRUNED")]  # the same place; not trained to the end
+    assert ringed(svg(facts, "scatter", trials=trials)) == [(0.6, 0.9), (0.9, 0.8)]
+
+
 def test_a_lower_rmse_is_the_better_one_on_the_front(facts: Facts) -> None:
-    trials = [trial for trial in facts.ranked() if trial.record.state == "COMPLETE"]
-    points = {trial.number: [main_score(task, trial) or 0.0 for task in facts.tasks] for trial in trials}
+    trials = [point(0, 0.9, 5.0), point(1, 0.9, 4.0), point(2, 0.8, 4.0), point(3, 0.7, 3.0), point(4, 0.6, 6.0)]
+    assert ringed(svg(facts, "scatter", trials=trials)) == [(0.7, 3.0), (0.9, 4.0)]
 
-    def beats(one: list[float], other: list[float]) -> bool:
-        pairs = [(one[0], other[0]), (-one[1], -other[1]), (one[2], other[2])]
-        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
-    wanted = {number for number, own in points.items() if not any(beats(other, own) for other in points.values())}
-    assert pareto_front(facts.tasks, facts.ranked()) == wanted
-    assert 0 < len(wanted) < len(trials)
-    assert {row["trial"] for row in rows(facts, "trials") if row["front"]} == wanted
+@pytest.mark.parametrize("last", [1, 2, 3, 5])
+def test_whole_numbers_are_written_once_on_an_axis(facts: Facts, last: int) -> None:
+    epochs = [row for row in rows(facts, "epochs") if row["epoch"] <= last]
+    labels = axis_labels(svg(facts, "curves", epochs=epochs), "X")
+    assert len(set(labels)) == len(labels)
+    assert set(labels) <= set(map(str, range(1, last + 1)))
+    trials = [point(number, 0.5, 0.5, num_experts=3 + number % 2) for number in range(4)]
+    assert axis_labels(svg(facts, "parameters_experts", trials=trials), "X") == ["3", "4"]
+    few = [point(number, 0.5 + number / 10, 0.5) for number in range(2)]
+    assert axis_labels(svg(facts, "history", trials=few), "X") == ["0", "1"]
+    assert axis_labels(svg(facts, "states", trials=few), "Y") == ["0", "1", "2"]
+
+
+def test_failed_trials_are_in_the_history_with_their_reason(facts: Facts) -> None:
+    assert rows(facts, "trials")[-1]["state"] == "FAIL"
+    trials = [point(1, 0.5, 0.5), point(2, 0.5, 0.5, state="FAIL", objective=None, reason="out of memory")]
+    drawn = svg(facts, "history", trials=[*trials, point(3, 0.5, 0.5, state="RUNNING", objective=None)])
+    assert "out of memory" in drawn
+    assert ">FAIL<" in drawn
+    assert ">RUNNING<" not in drawn  # nothing to place yet
+
+
+def test_every_loss_is_marked_however_small(facts: Facts) -> None:
+    gains = [{"rank": 1, "name": "1 mmoe", "task": i, "gain": gain} for i, gain in enumerate((-0.0002, -0.23, 0.0))]
+    gains += [{"rank": 2 + i, "name": f"{2 + i} mmoe", "task": 0, "gain": 0.01} for i in range(40)]
+    drawn = svg(facts, "delta_heatmap", gains=gains)
+    assert "▼ −0.0%" in drawn
+    assert "▼ −23.0%" in drawn
+    assert "▼ +" not in drawn
+    assert "≤ −1.0%" in drawn  # the scale ends before −23 %, and says so
+    assert "≥ +1.0%" in drawn
+    assert str(short(-0.0)) == "0.0"
+
+
+@pytest.mark.parametrize("name", ["diversity", "gates"])
+def test_a_picture_of_experts_says_whose_they_are(facts: Facts, name: str) -> None:
+    shown = Tables(facts).mixtures[0]
+    assert f"trial {shown.number} mmoeex" in svg(facts, name)
+
+
+def test_one_wild_epoch_does_not_flatten_the_learning_curves(facts: Facts) -> None:
+    epochs = [{**row, "objective": -1e6 if index == 5 else row["objective"]} for index, row in enumerate(EPOCHS)]
+    labels = axis_labels(svg(facts, "curves", epochs=epochs), "Y")
+    assert max(abs(float(label.replace("−", "-"))) for label in labels) < 5
+
+
+def test_few_epochs_of_a_trial_are_evenly_spaced_with_both_ends(facts: Facts) -> None:
+    epoch = facts.of_role("trial")[0].epochs[0]
+    long = [epoch.model_copy(update={"epoch": number}) for number in range(1, 61)]
+    kept = [one.epoch for one in spaced(long, 10)]
+    assert (len(kept), kept[0], kept[-1]) == (10, 1, 60)
+    assert {later - earlier for earlier, later in pairwise(kept)} <= {6, 7}
+    assert spaced(long[:10], 10) == long[:10]
 
 
 def test_the_inside_is_model_json(facts: Facts) -> None:

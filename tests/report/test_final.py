@@ -151,6 +151,29 @@ def test_another_objective_ranks_by_its_own_score_and_has_delta_beside_it(finals
     assert all(row.delta is not None for row in ranking.rows)
 
 
+def test_the_tables_objective_is_called_so_where_its_sign_is_not_the_metrics(finals: Finals) -> None:
+    ranking = finals({7: GOOD, 3: POOR}, metric="delay/rmse")
+    assert ranking is not None
+    lines = _shown(ranking, 120)
+    heads = " ".join(lines)
+    assert "objective" in heads
+    assert heads.count("rmse") == 1, "the task's own column, in its own unit"
+    assert lines[-3].split()[:2] == ["3", "-19.33"]
+
+
+def test_scores_that_are_damaged_and_a_plan_without_a_final_ranking(finals: Finals, tmp_path: Path) -> None:
+    finals({7: GOOD})
+    folder = ExperimentFolder(tmp_path / "out")
+    records = [_record(7, "trial", "COMPLETE"), _record(102, "final", "COMPLETE", candidate=7, repeat=0)]
+    folder.trial(102).test.write_text("{}")
+    with pytest.raises(ConfigError, match=r"00102/test\.json: the file must be the trial's test scores, of all its"):
+        read_final(folder, records)
+    plan = folder.read_plan()
+    del plan["final"]
+    folder.plan.write_text(json.dumps(plan))
+    assert read_final(folder, records) is None
+
+
 def test_the_mean_objective_is_of_the_metrics_that_test_defines(finals: Finals) -> None:
     undefined = tuple((None, delay) for _, delay in GOOD)
     ranking = finals({7: undefined}, tuple((None, delay) for _, delay in BASELINES), metric="mean")

@@ -229,11 +229,11 @@ def test_odd_experiments_are_drawn_as_far_as_they_go(
         assert shown > 0, section.get_attribute("id")
 
 
-@pytest.mark.parametrize("num_tasks", [4, 16])
-def test_500_trials_fit_into_3_mb_and_are_drawn(tmp_path: Path, open_page: Any, num_tasks: int) -> None:
+@pytest.mark.parametrize(("num_tasks", "epochs"), [(4, 10), (16, 60)])
+def test_500_trials_fit_into_3_mb_and_are_drawn(tmp_path: Path, open_page: Any, num_tasks: int, epochs: int) -> None:
     states = ["COMPLETE", "PRUNED", "COMPLETE", "FAIL"] * 125
     started = time.monotonic()
-    path = write_report(MadeUp(tmp_path / "out", binary_tasks(num_tasks)).write(states))
+    path = write_report(MadeUp(tmp_path / "out", binary_tasks(num_tasks), epochs=epochs).write(states))
     assert path.stat().st_size <= 3_000_000
     opened = open_page(path)
     opened.draw_all()

@@ -18,7 +18,8 @@ from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import CONTINUE, EpochMetrics
 from mtlsearch.tracking.wandb import WandbTracker
 from mtlsearch.tracking.wandb import tracker as mirror
-from mtlsearch.tracking.wandb.session import Mirrored
+from mtlsearch.tracking.wandb.board import Board, publish
+from mtlsearch.tracking.wandb.session import Mirrored, short
 from mtlsearch.tracking.wandb.workspace import check_installed
 
 
@@ -56,7 +57,7 @@ def test_offline_runs_hold_every_value(tracker, events, tmp_path, capfd):
     for path, number, objectives in zip(files, (4, 5), ((0.125, 0.25, 0.2), (-0.5,)), strict=True):
         records = finished(path)
         run = next(record.run for record in records if record.HasField("run"))
-        assert (run.project, run.run_group, run.display_name) == ("p", "flights", f"flights-{number:05d}")
+        assert (run.project, run.run_group, run.display_name) == ("p", "flights-abc12345", f"flights-{number:05d}")
         assert (run.job_type, sorted(run.tags)) == ("trial", ["dense", "mmoeex", "uniform"])
         config = values(run.config.update)
         assert (config["model/kind"], config["model/alpha"], config["optimizer/lr"]) == ("mmoeex", 0.5, 1e-3)
@@ -96,6 +97,20 @@ def test_a_trial_that_was_taken_up_again_offline_is_whole_in_one_file(events, tm
     (path,) = current_files(tmp_path)
     assert history(finished(path)) == [{"_step": each.epoch, **_expected(each)} for each in trial.epochs()]
     assert [each.seconds for each in trial.epochs()] == [1.0, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_the_summary_has_the_scores_of_the_epoch_that_the_objective_is_of(tracker, events, tmp_path):
+    trial = ExperimentFolder(tmp_path).trial(4)
+    trial.begin(events.order(4))
+    for epoch, objective in enumerate((0.125, 0.25, 0.2), start=1):
+        trial.append(events.epoch(epoch, objective))
+    events.tell_trial(tracker, 4, (0.125, 0.25, 0.2))
+    tracker.search_finished(events.state())
+    (path,) = current_files(tmp_path)
+    found, best = summary(finished(path)), events.epoch(2, 0.25)
+    for task, scores in best.validation.items():
+        assert {name: found.get(f"{task}/{name}") for name in scores} == scores
+    assert (found["objective"], found["best_epoch"], found["epoch"]) == (0.25, 2, 3)
 
 
 # What goes wrong -------------------------------------------------------------------------------------------------
@@ -191,6 +206,28 @@ def test_a_search_does_not_wait_for_a_start_that_hangs(tracker, events, fake_ini
     assert took < 5
 
 
+def test_a_leaderboard_that_cannot_be_made_leaves_no_run_open(tmp_path):
+    mirrored = Mirrored(WandbConfig(project="p"), tmp_path, "flights", "abc12345")
+    for _ in range(2):  # an open run's id would be in use the second time
+        with pytest.raises(FileNotFoundError):
+            publish(mirrored, Board(None, pictures=(tmp_path / "missing.png",)), "offline")
+    (path,) = current_files(tmp_path)
+    finished(path)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("no answer within 10 s.", "no answer within 10 s"),
+        ("first line\nsecond line", "first line"),
+        ('Failed to get resume status for run a: returned error 403: {"data":null}', "the server refuses (403)"),
+        ("", "OSError"),
+    ],
+)
+def test_an_error_is_said_in_a_few_words(raised, said):
+    assert short(OSError(raised)) == said
+
+
 # Online or offline -----------------------------------------------------------------------------------------------
 
 
@@ -233,7 +270,7 @@ def test_online_without_a_login_says_what_to_do(tmp_path, events, fake_init, mon
     tracker = WandbTracker(Mirrored(WandbConfig(mode="online"), tmp_path, "g", "id"))
     events.tell_trial(tracker, 4, (0.5,))
     tracker.search_finished(events.state())
-    assert "there is no login. Run `wandb login`, or set tracking.wandb.mode to offline." in capfd.readouterr().err
+    assert "there is no login. Run `wandb login`, or set tracking.wandb.mode to offline);" in capfd.readouterr().err
 
 
 def test_a_search_without_trials_says_nothing(tracker, events, capfd):

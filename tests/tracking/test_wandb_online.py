@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from wandb_files import current_files, finished, history
-from wandb_server import KEY, WandbServer
+from wandb_server import KEY, OF_THIS_PROCESS, WandbServer
 
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.tracking.wandb.values import epoch_values
@@ -36,7 +36,7 @@ def tell(server: WandbServer, tmp_path: Path) -> Iterator[Tell]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object) -> subprocess.Popen[str]:
-        env = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+        env = {name: value for name, value in os.environ.items() if name not in OF_THIS_PROCESS}
         env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [sys.executable, str(CHILD), str(tmp_path), *map(str, arguments)]
@@ -62,7 +62,7 @@ def test_a_run_arrives_whole(server, tell, tmp_path):
     assert run.plain == measured(tmp_path)
     assert {name: run.given(name) for name in ("project", "groupName", "jobType", "displayName", "tags")} == {
         "project": "p",
-        "groupName": "flights",
+        "groupName": "flights-abc12345",
         "jobType": "trial",
         "displayName": "flights-00004",
         "tags": ["dense", "mmoeex", "uniform"],
@@ -75,6 +75,7 @@ def test_a_run_arrives_whole(server, tell, tmp_path):
     assert sent == {"runs": {RUN: {"epoch": 3, "state": "COMPLETE", "reason": "trained all"}}}
 
 
+@pytest.mark.slow
 def test_a_trial_taken_up_again_goes_on_in_its_run(server, tell, tmp_path):
     """Interrupted after epoch 3, with a checkpoint of epoch 2: epoch 3 is trained twice and sent once."""
     tell(1, 3).communicate(timeout=40)
@@ -86,6 +87,7 @@ def test_a_trial_taken_up_again_goes_on_in_its_run(server, tell, tmp_path):
     assert server.run(RUN).summary["objective"] == 0.625
 
 
+@pytest.mark.slow
 def test_epochs_that_were_measured_offline_are_filled_in(server, tell, tmp_path):
     server.fail("refuse")
     tell(1, 3).communicate(timeout=40)
@@ -94,6 +96,7 @@ def test_epochs_that_were_measured_offline_are_filled_in(server, tell, tmp_path)
     assert server.run(RUN).plain == measured(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["refuse", "break", "hang"])
 def test_a_server_that_fails_at_the_start_sends_the_search_offline(server, tell, tmp_path, fault):
     server.fail(fault)
@@ -102,6 +105,7 @@ def test_a_server_that_fails_at_the_start_sends_the_search_offline(server, tell,
     assert time.monotonic() - start < 25
     assert json.loads(out)["telling"] < 0.5
     assert err.startswith("mtlsearch: W&B does not answer (")
+    assert ("(the server refuses (403))" in err) == (fault == "refuse")
     assert err.endswith(f"the folder has everything, send the rest with: mtlsearch sync {tmp_path}\n")
     assert err.count("\n") == 1
     (path,) = current_files(tmp_path)
@@ -109,6 +113,7 @@ def test_a_server_that_fails_at_the_start_sends_the_search_offline(server, tell,
     assert [{name: line[name] for name in line if name != "_step"} for line in lines] == measured(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "only"), [("refuse", ""), ("refuse", "file_stream"), ("break", ""), ("hang", ""), ("hang", "file_stream")]
 )

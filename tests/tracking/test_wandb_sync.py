@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from wandb_files import current_files
-from wandb_server import KEY, WandbServer
+from wandb_files import current_files, finished, history
+from wandb_server import KEY, OF_THIS_PROCESS, WandbServer
 
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.report.experiment import Facts, read_experiment_facts
@@ -36,7 +36,7 @@ tracking: {{wandb: {{project: p}}}}
 
 def in_a_process(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
     """`mtlsearch …`, as W&B's client keeps in its process what it learnt of a server."""
-    env = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"} | environment
+    env = {name: value for name, value in os.environ.items() if name not in OF_THIS_PROCESS} | environment
     command = [sys.executable, "-m", "mtlsearch", *map(str, arguments)]
     return subprocess.run(command, env=env, text=True, capture_output=True, timeout=120)
 
@@ -85,8 +85,11 @@ def check_whole(server: WandbServer, folder: Path) -> None:
         assert run.plain == [epoch_values(epoch) for epoch in trial.epochs]
         assert run.rewritten == 0
         assert run.settings == settings(trial.parameters)
-        assert (run.given("jobType"), run.given("groupName")) == (trial.record.role, "small")
+        group = f"small-{run.name.split('-')[0]}"
+        assert (run.given("jobType"), run.given("groupName")) == (trial.record.role, group)
         ended = {"objective": trial.record.value, "state": trial.record.state, "reason": trial.record.reason}
+        assert trial.shown is not None
+        ended |= {f"{task}/{name}": x for task, scores in trial.shown.validation.items() for name, x in scores.items()}
         assert run.summary.items() >= ended.items()
 
 
@@ -180,7 +183,7 @@ def test_the_workspace_is_saved_once_and_its_url_printed(experiment, server, mtl
 
 def test_the_api_key_is_in_no_file_output_or_process_list(experiment, server, small_flights, tmp_path):
     """Watched while a search runs with a login: what it writes, says, and the command lines of its processes."""
-    env = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    env = {name: value for name, value in os.environ.items() if name not in OF_THIS_PROCESS}
     env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     (tmp_path / "space.yaml").write_text(SPACE.format(data=small_flights))
     command = [sys.executable, "-m", "mtlsearch", "run", "space.yaml", "--out", "new", "--engine", "local"]
@@ -210,6 +213,31 @@ def command_lines() -> set[bytes]:
     return found
 
 
+def test_a_resumed_search_mirrors_trials_that_a_killed_driver_left(experiment, server, mtlsearch):
+    ended = mtlsearch("resume", experiment, "--engine", "local")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    check_whole(server, experiment)
+    assert [run.exit_codes for run in server.runs.values()] == [[0]] * len(server.runs)
+
+
+def test_a_search_resumed_offline_writes_files_that_a_killed_driver_left_unfinished(experiment):
+    lost, cut, *rest = sorted(experiment.glob("wandb/offline-run-*/run-*-0*.wandb"), key=lambda path: path.name)
+    shutil.rmtree(lost.parent)
+    cut.write_bytes(cut.read_bytes()[:-200])
+    cut.with_name(f"{cut.name}.whole").unlink()
+    ended = in_a_process({"WANDB_MODE": "offline"}, "resume", experiment, "--engine", "local")
+    assert ended.returncode == 0
+    assert "(or: wandb sync" in ended.stderr
+    files = [path for path in current_files(experiment) if "leaderboard" not in path.name]
+    assert [path.name for path in files] == [path.name for path in (lost, cut, *rest)]
+    assert set(rest) <= set(files)  # these were whole
+    for path, trial in zip(files, facts_of(experiment).trials.values(), strict=True):
+        lines = history(finished(path))
+        assert [{name: line[name] for name in line if name != "_step"} for line in lines] == [
+            epoch_values(epoch) for epoch in trial.epochs
+        ]
+
+
 def test_a_failing_server_changes_no_result(experiment, server, small_flights, tmp_path):
     server.fail("hang")
     (tmp_path / "space.yaml").write_text(SPACE.format(data=small_flights))
@@ -218,6 +246,8 @@ def test_a_failing_server_changes_no_result(experiment, server, small_flights, t
     ended = in_a_process(login, "run", tmp_path / "space.yaml", "--out", disturbed, "--engine", "local")
     assert ended.returncode == 0, ended.stderr
     assert all(line.startswith("mtlsearch: W&B ") for line in ended.stderr.splitlines())
+    assert "no leaderboard" not in ended.stderr  # it was written offline at once
+    assert [path for path in current_files(disturbed) if path.name.endswith("-leaderboard.wandb")]
     timed = {"seconds", "samples_per_second"}
     for number, trial in facts_of(experiment).trials.items():
         other = facts_of(disturbed).trials[number]

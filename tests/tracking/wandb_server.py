@@ -20,6 +20,9 @@ from typing import Any, Literal
 Fault = Literal["refuse", "break", "hang"]
 """403 (no right to), 500 (broken), or no answer at all until `heal()`."""
 
+OF_THIS_PROCESS = frozenset({"WANDB_MODE", "WANDB_SERVICE"})
+"""What a child must not inherit: that nothing is sent, and the W&B process of whatever test ran before."""
+
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -60,9 +60,16 @@ def publish(mirrored: Mirrored, board: Board, mode: Mode) -> None:
         TimeoutError: the server does not take it in time.
         Exception: whatever else wandb raises.
     """
+    run = open_run(mirrored, None, mode, job_type="leaderboard", config={"experiment": mirrored.name})
+    try:
+        _fill(run, mirrored, board)
+    finally:  # a run that stays open cannot be opened again
+        run.finish()
+
+
+def _fill(run: Any, mirrored: Mirrored, board: Board) -> None:
     import wandb
 
-    run = open_run(mirrored, None, mode, job_type="leaderboard", config={"experiment": mirrored.name})
     shown: dict[str, Any] = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in board.pictures}
     shown["leaderboard"] = wandb.Table(columns=list(board.columns), data=board.rows(), allow_mixed_types=True)
     run.log(shown)
@@ -75,7 +82,6 @@ def publish(mirrored: Mirrored, board: Board, mode: Mode) -> None:
         folder.add_file(str(path), name=str(path.relative_to(mirrored.folder)))
     run.log_artifact(folder)
     run.summary.update({"trials": len(board.facts.records), "winner": board.winner, "digest": board.digest})
-    run.finish()
 
 
 def experiment_files(folder: Path, winner: int | None) -> Iterator[Path]:

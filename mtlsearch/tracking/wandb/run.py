@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtlsearch.folder import TrialFolder
 from mtlsearch.records import EpochMetrics, TrialOrder, TrialRecord
-from mtlsearch.tracking.wandb.session import Mirrored, Mode, open_run
+from mtlsearch.tracking.wandb.session import Mirrored, Mode, note_whole, open_run
 from mtlsearch.tracking.wandb.values import epoch_values, settings, summary, tags
 
 
 class TrialRun:
     """An open run. An epoch that the run holds is never written twice; one that it lacks is read from the folder."""
 
-    def __init__(self, run: Any, trial: TrialFolder, logged: int) -> None:
-        self._run, self._trial = run, trial
+    def __init__(self, run: Any, trial: TrialFolder, logged: int, ended: Callable[[], None]) -> None:
+        self._run, self._trial, self._ended = run, trial, ended
         self._logged, self._heard = logged, False
 
     @classmethod
@@ -28,7 +28,12 @@ class TrialRun:
             wandb.Error: the server refuses or does not answer.
         """
         run = open_run(mirrored, order.number, mode, job_type=order.role, tags=tags(order), config=settings(flat))
-        return cls(run, trial, logged=run.step - 1 if run.resumed else 0)
+
+        def ended() -> None:
+            if mode == "offline":
+                note_whole(mirrored, order.number)
+
+        return cls(run, trial, logged=run.step - 1 if run.resumed else 0, ended=ended)
 
     @property
     def logged(self) -> int:
@@ -56,8 +61,9 @@ class TrialRun:
         """
         if not self._heard:  # it was taken up only to end
             self.fill()
-        self._run.summary.update(summary(record))
+        self._run.summary.update(summary(record, self._trial.epochs()))
         self._run.finish(exit_code=1 if record.state == "FAIL" else 0)
+        self._ended()
 
     def leave(self) -> None:
         """Closes the run of a trial that has not ended."""

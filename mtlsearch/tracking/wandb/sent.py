@@ -107,5 +107,5 @@ def held(mirrored: Mirrored) -> dict[str, Mapping[str, Any]]:
         Exception: whatever wandb raises when the server cannot be asked.
     """
     path = f"{entity(mirrored)}/{mirrored.config.project}"
-    runs = ask().runs(path, filters={"group": mirrored.name}, per_page=_PAGE, lazy=False)
+    runs = ask().runs(path, filters={"group": mirrored.group}, per_page=_PAGE, lazy=False)
     return {run.id: run.summary_metrics for run in runs}

@@ -6,6 +6,7 @@ Whatever W&B does with the network, it does in a process of its own; what waits 
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ API_SECONDS = 10
 SYNCED = ".synced"
 """What `wandb sync` writes behind the name of a run's file that it need not send (again)."""
 
+WHOLE = ".whole"
+"""What stands behind the name of an offline file that has all of a trial which has ended."""
+
+_REFUSED = re.compile(r"returned error (4\d\d)\b|\b(4\d\d) Client Error")
+
 
 @dataclass(frozen=True)
 class Mirrored:
@@ -37,7 +43,7 @@ class Mirrored:
     folder: Path
     """Of the experiment; W&B's own files are in `folder/wandb`."""
     name: str
-    """Groups the experiment's runs, and begins their names."""
+    """Begins the runs' and their group's names."""
     experiment_id: str
     """Begins the runs' ids, which are apart from those of another experiment with the same name."""
 
@@ -45,6 +51,11 @@ class Mirrored:
     def files(self) -> Path:
         """Where W&B's files are."""
         return self.folder / "wandb"
+
+    @property
+    def group(self) -> str:
+        """Of the experiment's runs; another experiment with the same name has another."""
+        return f"{self.name}-{self.experiment_id}"
 
     def run_id(self, trial: int | None) -> str:
         """Of a trial's run, or of the leaderboard's (None)."""
@@ -150,7 +161,7 @@ def open_run(mirrored: Mirrored, trial: int | None, mode: Mode, **described: Any
         dir=str(mirrored.folder),
         id=mirrored.run_id(trial),
         name=mirrored.run_name(trial),
-        group=mirrored.name,
+        group=mirrored.group,
         resume="allow" if mode == "online" else None,
         reinit="create_new",
         mode=mode,
@@ -171,8 +182,31 @@ def open_run(mirrored: Mirrored, trial: int | None, mode: Mode, **described: Any
 
 def mark_files(mirrored: Mirrored, trial: int | None) -> None:
     """Has `wandb sync` pass over what there is of a run's offline files."""
-    for file in mirrored.files.glob(f"offline-run-*/run-{mirrored.run_id(trial)}.wandb"):
+    for file in _offline_files(mirrored, trial):
         file.with_name(file.name + SYNCED).touch()
+
+
+def note_whole(mirrored: Mirrored, trial: int) -> None:
+    """Notes that the newest offline file of a trial that has ended has all of it."""
+    for file in _offline_files(mirrored, trial)[-1:]:
+        file.with_name(file.name + WHOLE).touch()
+
+
+def is_whole(mirrored: Mirrored, trial: int) -> bool:
+    """Whether that was noted."""
+    return any(file.with_name(file.name + WHOLE).exists() for file in _offline_files(mirrored, trial)[-1:])
+
+
+def _offline_files(mirrored: Mirrored, trial: int | None) -> list[Path]:
+    """Of a run, the oldest first: their folders' names begin with the time."""
+    return sorted(mirrored.files.glob(f"offline-run-*/run-{mirrored.run_id(trial)}.wandb"))
+
+
+def short(error: Exception) -> str:
+    """An error in a few words that a sentence can go on after; wandb's may have many lines, and the server's JSON."""
+    if (refused := _REFUSED.search(str(error))) is not None:
+        return f"the server refuses ({refused[1] or refused[2]})"
+    return next(iter(str(error).splitlines()), "").rstrip(". ") or type(error).__name__
 
 
 def within(seconds: float, work: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from mtlsearch.folder import ExperimentFolder
 from mtlsearch.report.experiment import Facts, TrialFacts
 from mtlsearch.tracking.wandb.run import TrialRun
 from mtlsearch.tracking.wandb.sent import Extent, Sent
-from mtlsearch.tracking.wandb.session import Mirrored, logged_in, silence
+from mtlsearch.tracking.wandb.session import Mirrored, logged_in, short, silence
 
 
 def check_login(mirrored: Mirrored) -> None:
@@ -46,7 +46,7 @@ def send_trials(mirrored: Mirrored, facts: Facts) -> int:
             _send(mirrored, facts.folder, facts.trials[number])
         refused = sent.confirm(missing) if missing else {}
     except Exception as error:
-        raise MtlsearchError(f"W&B did not take everything: {error}. {_again(mirrored)}") from error
+        raise MtlsearchError(f"W&B did not take everything: {short(error)}. {_again(mirrored)}") from error
     if refused:
         names = ", ".join(map(str, list(refused)[:10]))
         raise MtlsearchError(

@@ -7,21 +7,27 @@ said once, on standard error, and the search goes on: the folder has everything,
 
 from __future__ import annotations
 
+import math
 import queue
 import shlex
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import Decision, EpochMetrics, TrialOrder, TrialRecord
 from mtlsearch.tracking.base import SearchState, Tracker
+from mtlsearch.tracking.wandb.left import left_trials, not_mirrored
 from mtlsearch.tracking.wandb.run import TrialRun
 from mtlsearch.tracking.wandb.sent import Extent, Sent
-from mtlsearch.tracking.wandb.session import Mirrored, Mode, resolve_mode, restart, silence
+from mtlsearch.tracking.wandb.session import Mirrored, Mode, resolve_mode, restart, short, silence
 
 FINISH_SECONDS = 15.0
 """Longest that the end of a search waits for W&B; the folder holds everything for a later sync."""
+
+CATCH_UP_SECONDS = 8.0
+"""How much of that may pass before the last trial that an earlier driver left is begun."""
 
 
 class WandbTracker(Tracker):
@@ -38,6 +44,9 @@ class WandbTracker(Tracker):
         self._mode: Mode | None = None
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._broken = self._told = False
+        self._catch_up_until = math.inf
+        self.outage = False
+        """Whether the server has failed: what comes now had better not wait for it."""
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
         self._thread.start()
 
@@ -55,10 +64,12 @@ class WandbTracker(Tracker):
 
     def search_finished(self, state: SearchState) -> None:
         """Closes what is still open, within a deadline; says how to send what was kept offline."""
+        self._catch_up_until = time.monotonic() + CATCH_UP_SECONDS
         self._jobs.put(self._close)
         self._jobs.put(None)
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
+            self.outage = True
             self._give_up(f"did not finish within {FINISH_SECONDS:g} s")
         elif self._mode == "offline" and not self._told:
             theirs = shlex.quote(str(self._mirrored.files))
@@ -72,7 +83,7 @@ class WandbTracker(Tracker):
             try:
                 job()
             except Exception as error:  # noqa: BLE001  # a mirror must not disturb the search, whatever it raises
-                self._give_up(f"stopped mirroring this search ({_short(error)})")
+                self._give_up(f"stopped mirroring this search ({short(error)})")
 
     def _give_up(self, why: str) -> None:
         self._broken = True
@@ -118,8 +129,8 @@ class WandbTracker(Tracker):
 
     def _go_offline(self, error: Exception) -> None:
         """For the trials to come: each would wait for the server as long as this one has."""
-        self._mode = "offline"
-        self._tell(f"does not answer ({_short(error)}), new trials are mirrored offline")
+        self._mode, self.outage = "offline", True
+        self._tell(f"does not answer ({short(error)}), new trials are mirrored offline")
 
     def _close(self) -> None:
         while self._runs:
@@ -128,15 +139,42 @@ class WandbTracker(Tracker):
                 run.leave()
             except TimeoutError as error:
                 self._go_offline(error)
+        if not self.outage:
+            self._catch_up()
         if self._mode == "online" and self._ended:
             self._confirm()
+
+    def _catch_up(self) -> None:
+        """Mirrors what an earlier driver, killed in between, has not; in an outage that is left to a later sync."""
+        left = left_trials(self._mirrored, self._ended)
+        if not left:
+            return
+        if self._mode is None:
+            silence()
+        mode = self._mode or resolve_mode(self._mirrored.config.mode)
+        if mode == "disabled":
+            return
+        try:
+            left = not_mirrored(self._mirrored, left, mode)
+            for done, (number, trial) in enumerate(left.items()):
+                if time.monotonic() > self._catch_up_until:
+                    self._tell(f"lacks {len(left) - done} trials that ended before this search was resumed")
+                    return
+                self._mode = mode
+                trial.mirror(self._mirrored, mode)
+                self._ended[number] = trial.extent
+        except Exception as error:  # whatever a server makes wandb raise
+            if mode != "online":
+                raise
+            self._go_offline(error)
 
     def _confirm(self) -> None:
         """A server that refuses in the middle makes no error: it is asked what it has."""
         try:
             refused = Sent(self._mirrored).confirm(self._ended)
         except Exception as error:  # noqa: BLE001  # whatever a server makes wandb raise
-            self._tell(f"could not be asked what it has ({_short(error)})")
+            self.outage = True
+            self._tell(f"could not be asked what it has ({short(error)})")
             return
         if refused:
             self._tell(f"has not taken all of {len(refused)} of {len(self._ended)} trials")
@@ -144,8 +182,3 @@ class WandbTracker(Tracker):
 
 def _say(text: str) -> None:
     sys.stderr.write(f"mtlsearch: {text}\n")
-
-
-def _short(error: Exception) -> str:
-    """Its first line; wandb's errors may have many."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mtlsearch.config import Layered
 from mtlsearch.records import EpochMetrics, TrialOrder, TrialRecord
+from mtlsearch.report.leaderboard import best_epoch
 
 
 def tags(order: TrialOrder) -> list[str]:
@@ -51,6 +52,14 @@ def epoch_values(metrics: EpochMetrics) -> dict[str, float]:
     return flat
 
 
-def summary(record: TrialRecord) -> dict[str, object]:
-    """How the trial ended."""
-    return {"objective": record.value, "state": record.state, "reason": record.reason}
+def summary(record: TrialRecord, epochs: Sequence[EpochMetrics] = ()) -> dict[str, object]:
+    """How the trial ended; of a complete one, whose objective is its best epoch's, that epoch's scores too.
+
+    W&B's own summary has the last epoch's scores, which stay where that is the epoch that the objective is of.
+    """
+    ended: dict[str, object] = {"objective": record.value, "state": record.state, "reason": record.reason}
+    if record.state == "COMPLETE" and (best := best_epoch(epochs)) is not None:
+        for task, scores in best.validation.items():
+            ended |= {f"{task}/{name}": value for name, value in scores.items()}
+        ended["best_epoch"] = best.epoch
+    return ended

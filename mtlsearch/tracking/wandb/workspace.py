@@ -66,7 +66,7 @@ def build(mirrored: Mirrored, entity: str, facts: Facts) -> Any:
         name=f"{mirrored.name} leaderboard",
         sections=sections,
         runset_settings=workspaces.RunsetSettings(
-            filters=[expr.Metric("Group") == mirrored.name, expr.Metric("JobType") != "leaderboard"],
+            filters=[expr.Metric("Group") == mirrored.group, expr.Metric("JobType") != "leaderboard"],
             order=[expr.Ordering(expr.Summary("objective"), ascending=False)],
             pinned_columns=["run:displayName", "summary:objective", "summary:state", *(f"summary:{s}" for s in scores)],
         ),
