@@ -18,6 +18,8 @@ from mtlsearch.errors import ConfigError
 from mtlsearch.export.model_folder import ModelFolder
 from mtlsearch.train.metrics import score_tasks
 
+pytestmark = pytest.mark.slow
+
 SPACE = "{model: {kind: mmoe, hidden: 4, num_experts: 2, expert: {kind: gru}}, batch_size: 16}"
 NUM = 60
 PARTS = [("train", "train", "train", "validation", "test")[i % 5] for i in range(NUM)]

@@ -14,6 +14,8 @@ from mtlsearch.config.model.experts import GruConfig, TransformerConfig
 from mtlsearch.export.program import RowProgram, SequenceProgram, write_program
 from mtlsearch.models import InputSpec, build_model
 
+pytestmark = pytest.mark.slow
+
 TASKS = (
     Task(name="ill", kind="binary"),
     Task(name="stage", kind="multiclass", classes=("low", "high")),

@@ -20,6 +20,8 @@ from mtlsearch.report.parallel import ABSENT
 from mtlsearch.report.png import write_pngs
 from mtlsearch.report.tables import MOST_TASKS, Row, Tables, short, spaced
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"history", "states", "parallel", "importance", "scatter", "delta_heatmap", "curves", "diversity", "gates"}
 NAMES |= {"parameters", "parameters_experts", "parameters_kind"}
 TASKS = (
