@@ -47,14 +47,11 @@ class JacobianBalancer(Balancer):
         return BalancedStep(found.detached(), weights_K)
 
     @abstractmethod
-    def combine(
-        self, rows_TN: Tensor, present: Sequence[int], layers: Sequence[LinearRows] = ()
-    ) -> tuple[Tensor, Tensor]:
+    def combine(self, rows_TN: Tensor, layers: Sequence[LinearRows] = ()) -> tuple[Tensor, Tensor]:
         """The shared parameters' gradient [N] and the weights [T] that the record shows.
 
         Args:
             rows_TN: averaged over ranks, and with them the same on all of them.
-            present: which of the K tasks the rows are of.
             layers: more of the rows, at other parameters, whose combination by the weights is taken later.
         """
 
@@ -78,7 +75,7 @@ class JacobianBalancer(Balancer):
         shared = [*shared, *(layer.parameter for layer in layers)]
         tolls = gradient_of(found.penalty, [*shared, *own]) if found.penalties else ()
         rows_TN, *others = losses.mean_over_ranks([rows_TN, *starts.own, *tolls])
-        vector_N, weights_T = self.combine(rows_TN, present, layers)
+        vector_N, weights_T = self.combine(rows_TN, layers)
         pieces = torch.split(vector_N, [p.numel() for p in shared[: len(shared) - len(layers)]])
         gradients = [piece.view_as(p) for piece, p in zip(pieces, shared, strict=False)]
         gradients += [layer.combined(weights_T) for layer in layers]
@@ -94,13 +91,15 @@ class JacobianBalancer(Balancer):
         """rows_TN at these parameters; the layers get what is theirs."""
         shape = (len(present), sum(p.numel() for p in shared))
         rows_TN = self._rows_TN
-        if rows_TN is None or rows_TN.shape != shape or rows_TN.device != shared[0].device:
-            self._rows_TN = rows_TN = shared[0].new_empty(shape, requires_grad=False)
+        somewhere, *_ = (*shared, *(layer.parameter for layer in layers))
+        if rows_TN is None or rows_TN.shape != shape or rows_TN.device != somewhere.device:
+            self._rows_TN = rows_TN = somewhere.new_empty(shape, requires_grad=False)
         places: list[Any] = [*shared, *(layer.edge for layer in layers)]
         for row_N, task in zip(rows_TN, present, strict=True):
             found = starts.gradient(task, places)
             pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(found, shared, strict=False)]
-            torch.cat([piece.flatten() for piece in pieces], out=row_N)
+            if pieces:  # else the layers have all of it
+                torch.cat([piece.flatten() for piece in pieces], out=row_N)
             for layer, delta_BM in zip(layers, found[len(shared) :], strict=True):
                 layer.add(delta_BM)
         return rows_TN
@@ -121,15 +120,13 @@ class GramianBalancer(JacobianBalancer):
             self._is_alone = losses.mean_over_ranks([probe])[0] is probe
         return layers if self._is_alone else []
 
-    def combine(
-        self, rows_TN: Tensor, present: Sequence[int], layers: Sequence[LinearRows] = ()
-    ) -> tuple[Tensor, Tensor]:
+    def combine(self, rows_TN: Tensor, layers: Sequence[LinearRows] = ()) -> tuple[Tensor, Tensor]:
         gramian_TT = sum((layer.products() for layer in layers), gramian(rows_TN))
-        weights_T = self.weights(gramian_TT.double().cpu(), present).to(rows_TN)
+        weights_T = self.weights(gramian_TT.double().cpu()).to(rows_TN)
         return weights_T @ rows_TN, weights_T
 
     @abstractmethod
-    def weights(self, gramian_TT: Tensor, present: Sequence[int]) -> Tensor:
+    def weights(self, gramian_TT: Tensor) -> Tensor:
         """weights_T of the rows that have these inner products: float64, on the CPU as solvers of so few numbers are.
 
         A gradient that is not finite makes the Gramian so; the weights may then be anything but an error: the update
@@ -145,7 +142,7 @@ def gramian(rows_TN: Tensor) -> Tensor:
     """Inner products [T, T] of the rows."""
     num_rows, num_entries = rows_TN.shape
     rest = num_entries % CHUNK
-    chunks_CTN = rows_TN[:, : num_entries - rest].view(num_rows, -1, CHUNK).transpose(0, 1)
+    chunks_CTN = rows_TN[:, : num_entries - rest].view(num_rows, num_entries // CHUNK, CHUNK).transpose(0, 1)
     rest_TN = rows_TN[:, num_entries - rest :]
     return (chunks_CTN @ chunks_CTN.mT).sum(0) + rest_TN @ rest_TN.T
 

@@ -13,7 +13,7 @@ Axes: T tasks present in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ class PcGrad(GramianBalancer):
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
 
-    def weights(self, gramian_TT: Tensor, present: Sequence[int]) -> Tensor:
+    def weights(self, gramian_TT: Tensor) -> Tensor:
         return pcgrad_weights(gramian_TT, self._generator)
 
     def state_dict(self) -> dict[str, Any]:

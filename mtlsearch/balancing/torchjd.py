@@ -78,7 +78,7 @@ class TorchJdWeighting(GramianBalancer):
     def __init__(self, config: WeighingConfig) -> None:
         self._config, self._weighting = config, weighting_of(config, aggregation(config))
 
-    def weights(self, gramian_TT: Tensor, present: Sequence[int]) -> Tensor:
+    def weights(self, gramian_TT: Tensor) -> Tensor:
         squares_T = gramian_TT.diagonal()
         weights_T = (squares_T > 0).to(gramian_TT)
         some = weights_T.nonzero()[:, 0]
@@ -96,9 +96,7 @@ class GradDrop(JacobianBalancer):
         self._generator = torch.Generator().manual_seed(seed)
         self._aggregator: Weighting = aggregation(config).GradDrop()
 
-    def combine(
-        self, rows_TN: Tensor, present: Sequence[int], layers: Sequence[LinearRows] = ()
-    ) -> tuple[Tensor, Tensor]:
+    def combine(self, rows_TN: Tensor, layers: Sequence[LinearRows] = ()) -> tuple[Tensor, Tensor]:
         seed = int(torch.randint(2**62, (), generator=self._generator))
         devices = [rows_TN.device] if rows_TN.is_cuda else []
         with torch.random.fork_rng(devices):

@@ -41,6 +41,21 @@ def test_a_step_is_the_same(absent: tuple[int, ...], monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(parameter.grad, written.parameters[name].grad, rtol=0, atol=1e-12)
 
 
+def test_they_may_be_all_rows_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where biases are no parameters, no shared parameter is left whose rows are written out."""
+    written, factored = ToyLosses(), Alone()
+    for losses in (written, factored):
+        for layer in (losses.network.shared, losses.network.last):
+            bias = layer.bias.detach()
+            del layer.bias
+            layer.register_buffer("bias", bias)
+    build_balancer(PcGradConfig(), TASKS, seed=0).backward(written)
+    monkeypatch.setattr(LinearRows, "saves", lambda self, num_tasks: True)
+    build_balancer(PcGradConfig(), TASKS, seed=0).backward(factored)
+    for name, parameter in factored.parameters.items():
+        torch.testing.assert_close(parameter.grad, written.parameters[name].grad, rtol=0, atol=1e-12)
+
+
 def test_a_rank_among_others_writes_them_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LinearRows, "saves", lambda self, num_tasks: True)
     monkeypatch.setattr(LinearRows, "products", lambda self: pytest.fail("not of the mean over ranks"))

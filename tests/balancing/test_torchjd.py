@@ -67,7 +67,7 @@ def some_rows(seed: int, num_tasks: int) -> Tensor:
 def combined(config: Config, rows_TN: Tensor) -> tuple[Tensor, Tensor]:
     """The update and its weights."""
     balancer = build_balancer(config, TASKS, seed=0)  # type: ignore[arg-type]
-    return balancer.combine(rows_TN, range(len(rows_TN)))  # type: ignore[attr-defined, no-any-return]
+    return balancer.combine(rows_TN)  # type: ignore[attr-defined, no-any-return]
 
 
 @pytest.mark.parametrize("config", EVERY, ids=repr)
@@ -239,7 +239,7 @@ def test_graddrop_keeps_one_sign_at_each_position() -> None:
     balancer = build_balancer(GradDropConfig(), TASKS, seed=0)
     positive_N = rows_TN.clamp(min=0).sum(0)
     negative_N = rows_TN.clamp(max=0).sum(0)
-    updates = torch.stack([balancer.combine(rows_TN, range(3))[0] for _ in range(2000)])  # type: ignore[attr-defined]
+    updates = torch.stack([balancer.combine(rows_TN)[0] for _ in range(2000)])  # type: ignore[attr-defined]
     is_positive = updates == positive_N
     assert bool((is_positive | (updates == negative_N)).all())
     purity_N = 0.5 * (1 + rows_TN.sum(0) / rows_TN.abs().sum(0))
@@ -341,7 +341,7 @@ def test_another_method_in_its_place_is_caught(oracle, wrong: Config, monkeypatc
 
 def of(config: Config, rows_TN: Tensor) -> tuple[Tensor, Tensor]:
     """`combined`, while that is another."""
-    return TorchJdWeighting(config).combine(rows_TN, range(len(rows_TN)))  # type: ignore[arg-type]
+    return TorchJdWeighting(config).combine(rows_TN)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -110,3 +110,18 @@ def table(search: Search, people_file: Path) -> Searched:
         "{columns: [cough, fever], name: signs, kind: multilabel}, {column: born, kind: regression}]"
     )
     return search("people", f"{{source: table, path: {people_file}, tasks: {tasks}, split: part, drop: [id]}}")
+
+
+@pytest.fixture
+def refused(mtlsearch, tmp_path):
+    """`refused("predict", …)` → the one message; exit code 2, and nothing was written."""
+
+    def call(*arguments: object) -> str:
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        ended = mtlsearch(*arguments)
+        assert ended.code == 2, ended
+        assert (ended.out, ended.err.count("\n")) == ("", 1)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        return ended.err.removeprefix("mtlsearch: ").replace(f"{tmp_path}/", "").rstrip("\n")
+
+    return call

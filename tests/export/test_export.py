@@ -28,21 +28,6 @@ FILES = {"README.md", "config.json", "manifest.json", "model.safetensors", "prog
 
 
 @pytest.fixture
-def refused(mtlsearch, tmp_path):
-    """`refused("export", …)` → the one message; exit code 2, and nothing was written."""
-
-    def call(*arguments: object) -> str:
-        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        ended = mtlsearch(*arguments)
-        assert ended.code == 2, ended
-        assert (ended.out, ended.err.count("\n")) == ("", 1)
-        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-        return ended.err.removeprefix("mtlsearch: ").replace(f"{tmp_path}/", "").rstrip("\n")
-
-    return call
-
-
-@pytest.fixture
 def experiment(flights, tmp_path) -> Path:
     """A copy of a finished experiment, to be damaged."""
     return Path(shutil.copytree(flights.folder, tmp_path / "out"))

@@ -32,21 +32,6 @@ def test_rows(people_file) -> pa.Table:
     return rows.filter(pc.equal(rows["part"], "test"))
 
 
-@pytest.fixture
-def refused(mtlsearch, tmp_path):
-    """`refused("predict", …)` → the one message; exit code 2, and nothing was written."""
-
-    def call(*arguments: object) -> str:
-        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        ended = mtlsearch(*arguments)
-        assert ended.code == 2, ended
-        assert (ended.out, ended.err.count("\n")) == ("", 1)
-        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-        return ended.err.removeprefix("mtlsearch: ").replace(f"{tmp_path}/", "").rstrip("\n")
-
-    return call
-
-
 def as_the_trial_predicts(searched):
     """outputs_PO of the trial's best weights on test, as train/evaluate gives them, regressions in original units."""
     folder = ModelFolder.open(searched.model)
