@@ -8,11 +8,11 @@ DIR/leaderboard.csv     and .parquet        DIR/final.json      the final rankin
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,19 +20,9 @@ from typing import IO, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mtlsearch.errors import ConfigError, TrialFailed, Where
-from mtlsearch.records import EpochMetrics, ModelRecord, Scores, TrialOrder
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes aside, then renames: a reader sees the old file or the new one, never a part."""
-    data = content.encode() if isinstance(content, str) else content
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(data)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+from mtlsearch.errors import ConfigError, Where
+from mtlsearch.files import FolderFiles, write_whole
+from mtlsearch.records import EpochMetrics, ModelRecord, Scores, TrialOrder, json_of
 
 
 def check_new(path: Path) -> None:
@@ -65,7 +55,7 @@ def _locked(file: IO[str]) -> bool:
 
 
 class TrialFolder:
-    """One trial's files. Rank 0 of the trial writes them, everybody may read."""
+    """One trial's files. The driver writes them, everybody may read; checkpoints are rank 0's of the trial."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -78,31 +68,30 @@ class TrialFolder:
 
     def begin(self, order: TrialOrder) -> None:
         """Makes the folder; a trial that is taken up again finds what it left."""
-        self.checkpoint.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.order, order.model_dump_json(indent=1))
+        self._drop_cut_off_line()
 
-    @contextmanager
-    def owned(self, seconds: float = 60.0) -> Iterator[None]:
-        """Holds the trial for one process. The kernel lets go when the process ends, however it ends.
-
-        After a driver was killed, its trials' processes live on for a moment; whoever takes a trial up again waits
-        here until the one before has written its last line.
-
-        Raises:
-            TrialFailed: another process still holds it after so many seconds.
-        """
-        deadline = time.monotonic() + seconds
-        with (self.path / "lock").open("a") as lock:
-            while not _locked(lock):
-                if time.monotonic() > deadline:
-                    raise TrialFailed(f"another process still trains {self.path}; end it, then resume")
-                time.sleep(0.02)
-            yield
+    @property
+    def checkpoints(self) -> FolderFiles:
+        """The folder of the trial's checkpoints."""
+        return FolderFiles(self.checkpoint)
 
     def append(self, metrics: EpochMetrics) -> None:
-        """Adds one line to metrics.jsonl."""
-        with self.metrics.open("a") as log:
-            log.write(_line(metrics))
+        """Adds one line to metrics.jsonl, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written; what was there stays.
+        """
+        with self.metrics.open("ab", buffering=0) as log:
+            size = log.tell()
+            line = (json_of(metrics) + "\n").encode()
+            try:
+                if log.write(line) < len(line):  # the disk is full
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.metrics))
+            except OSError:
+                log.truncate(size)
+                raise
 
     def epochs(self) -> list[EpochMetrics]:
         """The epochs measured so far; a last line that was cut off is not one of them.
@@ -120,14 +109,16 @@ class TrialFolder:
                 raise _damaged("every line must be what one epoch measured", Where(self.metrics, number)) from error
         return epochs
 
-    def keep_epochs(self, last: int) -> None:
-        """Drops lines after epoch `last`: they are trained again, from the checkpoint of that epoch."""
-        kept = [metrics for metrics in self.epochs() if metrics.epoch <= last]
-        write_whole(self.metrics, "".join(map(_line, kept)))
+    def _drop_cut_off_line(self) -> None:
+        """Of a driver that was killed while it wrote."""
+        if self.metrics.exists():
+            content = self.metrics.read_bytes()
+            if not content.endswith(b"\n"):
+                os.truncate(self.metrics, content.rfind(b"\n") + 1)
 
     def write_model(self, record: ModelRecord) -> None:
         """Replaces model.json."""
-        write_whole(self.model, json.dumps(record.model_dump()))
+        write_whole(self.model, json_of(record))
 
     def read_order(self) -> TrialOrder:
         """What the trial was asked to do.
@@ -155,11 +146,6 @@ class TrialFolder:
 
 
 _SCORES: TypeAdapter[Scores] = TypeAdapter(Scores)
-
-
-def _line(metrics: EpochMetrics) -> str:
-    """With NaN and Infinity as json writes them; pydantic would write null, which is no number when read back."""
-    return json.dumps(metrics.model_dump(), separators=(",", ":")) + "\n"
 
 
 def _damaged(must: str, where: Where) -> ConfigError:

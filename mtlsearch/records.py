@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -43,6 +44,17 @@ class TrialOrder(Config):
     """Of a final trial, the trial whose configuration is trained again; None for a single-task baseline."""
     repeat: int = 0
     """Of a final trial, which of the fresh seeds it has; counts from 0."""
+
+
+class TrialStart(Config):
+    """What one start of a trial has, beside its order; no number that the trial reports depends on it."""
+
+    generation: int
+    """Larger than at every start before, of this driver and of those before it."""
+    workers: int = 1
+    """Ranks."""
+    chunks: int = 1
+    """A batch goes through the model in so many parts."""
 
 
 class MixtureMetrics(Config):
@@ -103,6 +115,18 @@ class EpochMetrics(Config):
     batches are any."""
 
 
+class EpochReport(Config):
+    """What a trial tells its driver after an epoch."""
+
+    metrics: EpochMetrics
+    model: ModelRecord
+
+
+def json_of(record: Config) -> str:
+    """One line, with NaN and Infinity as json writes them; pydantic would write null, which is no number when read."""
+    return json.dumps(record.model_dump(), separators=(",", ":"))
+
+
 @dataclass(frozen=True)
 class Decision:
     """What becomes of a trial after a report; `state` is None while it goes on."""
@@ -139,3 +163,5 @@ class TrialRecord:
     """Of a final trial, which of the fresh seeds it has; counts from 0."""
     intermediate: Mapping[int, float] = field(default_factory=dict)
     """Epoch → objective."""
+    folder: str = ""
+    """`host:path` of the experiment's folder that the trial is in, where several drivers share the study."""

@@ -12,7 +12,8 @@ import pytest
 
 from mtlsearch.config import MMoEConfig, TrialConfig
 from mtlsearch.errors import ConfigError, TrialFailed
-from mtlsearch.folder import ExperimentFolder, TrialFolder, check_new, write_whole
+from mtlsearch.files import write_whole
+from mtlsearch.folder import ExperimentFolder, TrialFolder, check_new
 from mtlsearch.records import EpochMetrics, TrialOrder
 
 PLAN = {"overrides": ["search.seed=3"], "data_digest": "d1"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,8 @@ from mtlsearch.models import MultiTaskModel, build_model
 from mtlsearch.records import TrialRecord
 from mtlsearch.report.experiment import Facts, TrialFacts, read_experiment_facts
 from mtlsearch.space import flatten
-from mtlsearch.train import checkpoint
+from mtlsearch.train.checkpoint import Checkpoint, Checkpoints
 from mtlsearch.train.tensors import input_spec
-
-BEST = "best.pt"
 
 _DATA: TypeAdapter[DataConfig] = TypeAdapter(DataConfig)
 
@@ -127,7 +124,7 @@ def _restored(facts: Facts, trial: TrialFacts) -> tuple[ModelConfig, MultiTaskMo
     try:
         model.load_state_dict(state.model)
     except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes, or no weights at all
-        raise _damaged("the file must be the trial's own checkpoint", folder.checkpoint / BEST) from error
+        raise _damaged("the file must be the trial's own checkpoint", folder.checkpoint) from error
     if trial.test is not None and any(task.name not in trial.test for task in tasks):
         raise _damaged("the file must be the trial's test scores, of all its tasks", folder.test)
     config = ModelConfig(
@@ -148,18 +145,15 @@ def _restored(facts: Facts, trial: TrialFacts) -> tuple[ModelConfig, MultiTaskMo
     return config, model
 
 
-def _best_state(folder: TrialFolder, trial: TrialFacts) -> checkpoint.Checkpoint | None:
+def _best_state(folder: TrialFolder, trial: TrialFacts) -> Checkpoint | None:
     """The best checkpoint, held against what the trial measured; None where there is none."""
-    place = folder.checkpoint / BEST
-    try:
-        state = checkpoint.load_best(folder, torch.device("cpu"))
-    except (RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError) as error:
-        raise _damaged("the file must be the checkpoint that the trial wrote", place) from error
+    place = folder.checkpoint
+    state = Checkpoints(folder.checkpoints).best(torch.device("cpu"))
     if state is None or not trial.epochs:
         return state
     best = next((epoch for epoch in trial.epochs if epoch.epoch == state.best_epoch), None)
     if best is None:
-        raise _damaged(f"the file must have epoch {state.best_epoch}, whose weights {BEST} holds", folder.metrics)
+        raise _damaged(f"the file must have epoch {state.best_epoch}, whose weights were kept", folder.metrics)
     if not math.isclose(best.objective, state.best_objective, rel_tol=1e-9, abs_tol=1e-12):
         raise _damaged(f"the file must be the trial's own checkpoint, of {folder.metrics.name}'s best epoch", place)
     return state

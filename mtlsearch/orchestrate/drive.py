@@ -109,7 +109,7 @@ class Driver:
                 if self.engine == "ray":
                     from mtlsearch.orchestrate.ray_tune import search_on_ray
 
-                    search_on_ray(session)
+                    search_on_ray(session, self.address)
                 else:
                     from mtlsearch.orchestrate.local import search_locally
 

@@ -8,12 +8,13 @@ from contextlib import closing
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.orchestrate.rank import Rank
 from mtlsearch.orchestrate.session import Session
-from mtlsearch.records import TrialOrder
+from mtlsearch.records import TrialOrder, TrialStart
 
 
 def search_locally(session: Session) -> None:
     """Runs every trial that the session hands out, then scores the test split for the best."""
-    rank = Rank(session.experiment.data, session.folder.path, session.experiment.resources)
+    folder = session.folder
+    rank = Rank(session.experiment.data, session.experiment.resources, lambda number: folder.trial(number).checkpoints)
     with closing(rank):
         while (order := session.next()) is not None:
             _run(session, rank, order)
@@ -28,10 +29,10 @@ def _score(session: Session, rank: Rank, order: TrialOrder) -> None:
 
 
 def _run(session: Session, rank: Rank, order: TrialOrder) -> None:
-    rank.begin(order)
+    rank.begin(order, TrialStart(generation=session.generation()))
     while True:
         try:
-            metrics = rank.step()
+            report = rank.step()
         except MtlsearchError as error:
             session.fail(order.number, str(error))
             return
@@ -39,6 +40,6 @@ def _run(session: Session, rank: Rank, order: TrialOrder) -> None:
             session.folder.trial(order.number).error.write_text(traceback.format_exc())
             session.fail(order.number, f"{type(error).__name__}: {error}")
             return
-        assert metrics is not None, "the only rank is the main one"
-        if session.report(order.number, metrics).stops:
+        assert report is not None, "the only rank is the main one"
+        if session.report(order.number, report).stops:
             return

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from pathlib import Path
+from collections.abc import Callable, Generator
+from dataclasses import replace
 
 import torch
 
 from mtlsearch.config import DataConfig, ResourcesConfig
 from mtlsearch.data import open_store
-from mtlsearch.folder import ExperimentFolder
-from mtlsearch.records import EpochMetrics, Scores, TrialOrder
-from mtlsearch.train import TensorData, World, fit, score_test
+from mtlsearch.files import Files
+from mtlsearch.records import EpochReport, Scores, TrialOrder, TrialStart
+from mtlsearch.train import Checkpoints, TensorData, World, fit, score_test
 
 
 class Rank:
@@ -19,19 +19,21 @@ class Rank:
 
     Args:
         data: the data set.
-        experiment: the experiment's folder.
         resources: what each rank of a trial has.
+        checkpoints: trial number → where its checkpoints are.
         rank: which of the trial's ranks this is.
+        size: how many there are.
         address: where rank 0 listens, `tcp://host:port`; None for a trial of one rank, without a process group.
     """
 
     def __init__(
         self,
         data: DataConfig,
-        experiment: Path,
         resources: ResourcesConfig,
+        checkpoints: Callable[[int], Files],
         *,
         rank: int = 0,
+        size: int = 1,
         address: str | None = None,
     ) -> None:
         torch.set_num_threads(resources.cpus_per_worker)  # more would take the CPUs of other trials
@@ -39,24 +41,27 @@ class Rank:
         if address is None:
             self._world = World(device=device)
         else:
-            self._world = World.join(rank, resources.workers_per_trial, address, device, resources.timeout)
-        self._folder = ExperimentFolder(experiment)
+            self._world = World.join(rank, size, address, device, resources.timeout)
+        self._checkpoints = checkpoints
         gpu_share = min(1.0, resources.gpus_per_worker)
         self._data = TensorData.load(open_store(data), device, resources.feed, gpu_share=gpu_share)
-        self._epochs: Generator[EpochMetrics | None, None, None] | None = None
+        self._epochs: Generator[EpochReport | None, None, None] | None = None
 
-    def begin(self, order: TrialOrder) -> None:
-        """The next `step` trains this trial's next epoch."""
+    def begin(self, order: TrialOrder, start: TrialStart) -> None:
+        """The next `step` trains this trial's next epoch, or tells once more of the last one."""
         self.close()
-        self._epochs = fit(order, self._data.only(order.tasks), self._folder.trial(order.number), self._world)
+        world, checkpoints = replace(self._world, chunks=start.chunks), None
+        if world.is_main:
+            checkpoints = Checkpoints(self._checkpoints(order.number), start.generation)
+        self._epochs = fit(order, self._data.only(order.tasks), checkpoints, world)
 
     def close(self) -> None:
         """Lets go of the trial."""
         if self._epochs is not None:
             self._epochs.close()
 
-    def step(self) -> EpochMetrics | None:
-        """Trains one epoch; its metrics on rank 0, None on the others.
+    def step(self) -> EpochReport | None:
+        """Trains one epoch; its report on rank 0, None on the others.
 
         Raises:
             TrialFailed: the trial cannot go on.
@@ -67,4 +72,5 @@ class Rank:
     def score_test(self, order: TrialOrder) -> Scores:
         """The test scores of a finished trial."""
         alone = World(device=self._world.device)  # the other ranks have no part in it
-        return score_test(order, self._data.only(order.tasks), self._folder.trial(order.number), alone)
+        checkpoints = Checkpoints(self._checkpoints(order.number))
+        return score_test(order, self._data.only(order.tasks), checkpoints, alone)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import socket
+import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import dropwhile
+from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import ray
@@ -27,10 +26,12 @@ from ray.tune.search import Searcher
 
 from mtlsearch.config import ResourcesConfig
 from mtlsearch.errors import ConfigError, MtlsearchError
+from mtlsearch.orchestrate.faults import Fault, fault_of
+from mtlsearch.orchestrate.keeper import start_keeper
 from mtlsearch.orchestrate.plan import num_cpus
 from mtlsearch.orchestrate.session import Session
-from mtlsearch.orchestrate.trainable import FAILED, METRICS, ORDER, SETTING, TEST, Setting, Trial
-from mtlsearch.records import EpochMetrics, TrialOrder
+from mtlsearch.orchestrate.trainable import FAILED, ORDER, REPORT, SETTING, START, TEST, TRACEBACK, Setting, Trial
+from mtlsearch.records import EpochReport, TrialOrder, TrialStart
 from mtlsearch.space import Experiment
 
 SLOTS_SECONDS = 2.0
@@ -42,9 +43,6 @@ OBJECT_STORE_BYTES = 80 * 1024 * 1024
 MOST_ACTORS = 10_000
 """No bound: as many trials run at once as the cluster has room for."""
 
-MOST_OF_A_REASON = 500
-"""Characters of an error that stand beside its trial; some errors list all that is wrong."""
-
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # we log ourselves
@@ -54,7 +52,7 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshots are not used: the study is the truth
     # All slots' actors start together. One by one, the second would be started for a trial that the first, done
     # sooner, takes over, and be killed, again and again while trials are shorter than an actor's start.
-    "TUNE_MAX_PENDING_TRIALS_PG": str(MOST_ACTORS),  # _Bridge.room bounds them
+    "TUNE_MAX_PENDING_TRIALS_PG": str(MOST_ACTORS),  # Bridge._room bounds them
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -77,20 +75,29 @@ def cluster(address: str | None, experiment: Experiment) -> Iterator[None]:
             ray.shutdown()
 
 
-def search_on_ray(session: Session) -> None:
+def search_on_ray(session: Session, address: str | None) -> None:
     """Runs the search on the cluster that is connected, then scores the test split for the best.
 
+    Args:
+        address: the cluster's, when it may have other hosts than this one.
     Raises:
         MtlsearchError: the search cannot go on, or a test score could not be had.
     """
-    resources = session.experiment.resources
-    folder = session.folder.path.resolve()
-    bridge = _Bridge(session, Setting(session.experiment.data, folder, resources).json())
-    scratch = folder / ".tune"  # Tune insists on a place of its own; a driver that was killed left one
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
+    folder, token = session.folder.path.resolve(), session.token
+    setting = Setting(
+        session.experiment.data,
+        session.experiment.resources,
+        folder,
+        token=token,
+        keeper=f"keeper-{token}",
+        driver_place=str(Path.cwd()),
+    )
+    bridge = Bridge(session, setting.json())
+    keeper = start_keeper(folder, setting.keeper) if address is not None else None
+    # Tune insists on a place of its own. Nobody else's: it pickles what it keeps there.
+    with tempfile.TemporaryDirectory(prefix="mtlsearch-tune-", ignore_cleanup_errors=True) as scratch:
         tune.Tuner(
-            tune.with_resources(Trial, _placement(resources)),
+            Trial,
             tune_config=tune.TuneConfig(
                 search_alg=StudySearcher(bridge),
                 scheduler=StudyScheduler(bridge),
@@ -99,29 +106,44 @@ def search_on_ray(session: Session) -> None:
             ),
             run_config=tune.RunConfig(
                 name="search",
-                storage_path=str(scratch),
+                storage_path=scratch,
                 verbose=0,
                 callbacks=[],
-                failure_config=tune.FailureConfig(max_failures=resources.max_retries),
+                stop=_AtEnd(bridge),
+                failure_config=tune.FailureConfig(max_failures=0),  # whether to try again is the bridge's to say
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    del keeper
     if bridge.error is not None:
         raise bridge.error
 
 
-class _Bridge:
-    """Tune's names for trials and ours, and the room that the cluster has."""
+@dataclass(frozen=True)
+class Begun:
+    """What one of Tune's trials is for us."""
+
+    order: TrialOrder
+    is_test: bool
+    """Whether the test split is scored; else the trial is trained."""
+
+
+class Bridge:
+    """Tune's names for trials and ours, the room that the cluster has, and what follows from faults.
+
+    Tune never tries again by itself: a trial that lost its processes is handed out once more, as another trial of
+    Tune's, so what it then is given may differ.
+    """
 
     def __init__(self, session: Session, setting: str) -> None:
         self.session, self.setting = session, setting
-        self.numbers: dict[str, int] = {}
-        self.tests: dict[str, int] = {}
-        self.errors: dict[str, str] = {}
         self.error: MtlsearchError | None = None
         self._resources = session.experiment.resources
+        self._begun: dict[str, Begun] = {}
+        self._again: deque[Begun] = deque()
+        self._retries: Counter[int] = Counter()
+        self._chunks: dict[int, int] = {}
+        self._faults: dict[str, Fault] = {}
         self._untested: deque[TrialOrder] | None = None
         self._slots, self._slots_until = 0, 0.0
 
@@ -129,68 +151,136 @@ class _Bridge:
         """Tune pickles its searcher for a restore that never happens: a resume starts anew over the study."""
         return object, ()
 
-    def room(self) -> bool:
-        """Whether one more trial fits now. Tune would ask for one more than fits, before it can know the results
-        of those that run."""
-        if time.monotonic() > self._slots_until:  # asking the cluster takes 2 ms a question
-            self._slots, self._slots_until = _slots(self._resources), time.monotonic() + SLOTS_SECONDS
-        return len(self.numbers) + len(self.tests) < self._slots
+    def next(self, trial_id: str) -> dict[str, Any] | None:
+        """What to start now, remembered under Tune's name; None while there is nothing.
 
-    def next(self, trial_id: str) -> TrialOrder | None:
-        """The next order, remembered under Tune's name."""
-        order = self.session.next() if self.room() else None
-        if order is not None:
-            self.numbers[trial_id] = order.number
-        return order
+        Raises:
+            MtlsearchError: the search cannot go on.
+        """
+        begun = self._next() if self.error is None and self._room() else None
+        if begun is None:
+            return None
+        self._begun[trial_id] = begun
+        start = TrialStart(
+            generation=self.session.generation(),
+            workers=self._resources.workers_per_trial,
+            chunks=self._chunks.get(begun.order.number, 1),
+        )
+        return {
+            ORDER: begun.order.model_dump_json(),
+            SETTING: self.setting,
+            START: start.model_dump_json(),
+            TEST: begun.is_test,
+        }
 
-    def next_test(self, trial_id: str) -> TrialOrder | None:
-        """The next trial whose test score is missing: a final one at once, the others after the search. The trials'
-        idle processes score it."""
-        if self._untested is None and self.session.finished:
-            under_way = set(self.tests.values())
-            self._untested = deque(order for order in self.session.untested() if order.number not in under_way)
-        waiting = self.session.ended_finals if self._untested is None else self._untested
-        order = waiting.popleft() if waiting and self.room() else None
-        if order is not None:
-            self.tests[trial_id] = order.number
-        return order
+    def report(self, trial_id: str, report: EpochReport) -> bool:
+        """Whether the trial goes on."""
+        if not self.session.report(self._begun[trial_id].order.number, report).stops:
+            return True
+        del self._begun[trial_id]
+        return False
+
+    def note(self, trial_id: str, fault: Fault) -> None:
+        """Keeps why Tune's trial failed until its end is told: Tune tells the searcher only that it did."""
+        self._faults[trial_id] = fault
+
+    def ended(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tune's trial is over. One that the study ended before is not ours any more."""
+        begun = self._begun.pop(trial_id, None)
+        fault = self._faults.pop(trial_id, None)
+        if begun is None or self.error is not None:
+            return
+        number = begun.order.number
+        if begun.is_test and TEST in result:
+            self.session.keep_test(number, json.loads(result[TEST]))
+        elif FAILED in result:
+            if TRACEBACK in result:
+                self.session.folder.trial(number).error.write_text(result[TRACEBACK])
+            self._give_up(begun, result[FAILED])
+        else:
+            self._mend(begun, fault or Fault("error", "Tune gave it up without a reason"))
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing to start any more."""
-        return self.error is not None or (self.session.finished and self._untested is not None and not self._untested)
+        if self.error is not None:
+            return True
+        return self.session.finished and not self._again and self._untested is not None and not self._untested
+
+    def _mend(self, begun: Begun, fault: Fault) -> None:
+        """Hands the trial out again where that may help."""
+        number = begun.order.number
+        match fault.kind:
+            case "preempted" | "node_lost":
+                self._again.append(begun)
+            case "out_of_memory" if number not in self._chunks:
+                self._chunks[number] = 2
+                self._again.append(begun)
+            case "out_of_memory":
+                self._give_up(begun, f"out of memory, also with half the batch at a time: {fault.reason}")
+            case "disk_full":
+                self.error = MtlsearchError(
+                    f"trial {number} could not write its checkpoint: {fault.reason}. Make room, then go on with: "
+                    f"mtlsearch resume {self.session.folder.path}"
+                )
+            case _ if self._retries[number] < self._resources.max_retries:
+                self._retries[number] += 1
+                self._again.append(begun)
+            case _:
+                self._give_up(begun, fault.reason)
+
+    def _give_up(self, begun: Begun, reason: str) -> None:
+        number = begun.order.number
+        if begun.is_test:
+            self.error = MtlsearchError(f"trial {number} could not be scored on test ({reason}); resume to try again")
+        else:
+            self.session.fail(number, reason)
+
+    def _next(self) -> Begun | None:
+        """First what was begun already, then test scores, then new trials."""
+        if self._again:
+            return self._again.popleft()
+        if (order := self._next_test()) is not None:
+            return Begun(order, is_test=True)
+        order = self.session.next()
+        return None if order is None else Begun(order, is_test=False)
+
+    def _next_test(self) -> TrialOrder | None:
+        """The next trial whose test score is missing: a final one at once, the others after the search. The trials'
+        idle processes score it."""
+        if self._untested is None and self.session.finished:
+            under_way = {begun.order.number for begun in (*self._begun.values(), *self._again) if begun.is_test}
+            self._untested = deque(order for order in self.session.untested() if order.number not in under_way)
+        waiting = self.session.ended_finals if self._untested is None else self._untested
+        return waiting.popleft() if waiting else None
+
+    def _room(self) -> bool:
+        """Whether one more trial fits now. Tune would ask for one more than fits, before it can know the results
+        of those that run."""
+        if time.monotonic() > self._slots_until:  # asking the cluster takes 2 ms a question
+            self._slots, self._slots_until = _slots(self._resources), time.monotonic() + SLOTS_SECONDS
+        return len(self._begun) < self._slots
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
-    """Hands the session's orders to Tune."""
+    """Hands the bridge's orders to Tune."""
 
-    def __init__(self, bridge: _Bridge) -> None:
+    def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial, None to be asked again later, FINISHED at the end."""
         try:
-            if (order := self._bridge.next_test(trial_id)) is not None:
-                return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting, TEST: True}
-            order = self._bridge.next(trial_id) if self._bridge.error is None else None
-            if order is not None:
-                return {ORDER: order.model_dump_json(), SETTING: self._bridge.setting, TEST: False}
+            if (config := self._bridge.next(trial_id)) is not None:
+                return config
         except MtlsearchError as error:
             self._bridge.error = error
         return str(Searcher.FINISHED) if self._bridge.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Takes test scores. A trial that the study does not know the end of has failed."""
-        result = result or {}
-        if (number := self._bridge.tests.pop(trial_id, None)) is not None:
-            if TEST in result:
-                self._bridge.session.keep_test(number, json.loads(result[TEST]))
-            else:
-                self._bridge.error = MtlsearchError(f"trial {number} could not be scored on test; resume to try again")
-        elif (number := self._bridge.numbers.pop(trial_id, None)) is not None:
-            reason = result.get(FAILED) or self._bridge.errors.pop(trial_id, "Tune gave it up without a reason")
-            self._bridge.session.fail(number, reason)
+        """Takes test scores, and what did not come to its end."""
+        self._bridge.ended(trial_id, result or {})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is on disk."""
@@ -202,7 +292,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
     """Passes every epoch to the session, and its decision to Tune."""
 
-    def __init__(self, bridge: _Bridge) -> None:
+    def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
         self._keeps_actors = False
@@ -214,31 +304,31 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
             self._keeps_actors = True
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:
-        """Notes why a trial was given up, after its last retry; Tune tells the searcher only that it was."""
-        self._bridge.errors[trial.trial_id] = _reason(Path(trial.error_file))
+        """Notes why Tune's trial failed."""
+        pickled = trial.pickled_error_file  # written by this process a moment ago, into Ray's own folder
+        error = ray.cloudpickle.loads(Path(pickled).read_bytes()) if pickled is not None else None
+        _, _, text = Path(trial.error_file).read_text().rpartition("Failure # ")
+        self._bridge.note(trial.trial_id, fault_of(error, text.partition("\n")[2]))
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP when the study has ended the trial."""
-        metrics = EpochMetrics.model_validate_json(result[METRICS])
-        if not self._bridge.session.report(self._bridge.numbers[trial.trial_id], metrics).stops:
-            return str(TrialScheduler.CONTINUE)
-        del self._bridge.numbers[trial.trial_id]
-        return str(TrialScheduler.STOP)
+        goes_on = self._bridge.report(trial.trial_id, EpochReport.model_validate_json(result[REPORT]))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
 
-def _reason(errors: Path) -> str:
-    """The last failure's own words: the error below the frames of a traceback, the first line of anything else.
+class _AtEnd(tune.Stopper):  # type: ignore[misc]  # Ray has no types
+    """Ends everything when the search cannot go on; what ran stays as it is, for a resume."""
 
-    Args:
-        errors: Tune's file, which begins each failure with a line `Failure # 2 (occurred at …)`. An actor that cannot
-            start has frames there too, under Ray's own words, which tell only that it died.
-    """
-    _, _, last = errors.read_text().rpartition("Failure # ")
-    lines = [line for line in last.splitlines()[1:] if line.strip()]
-    frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
-    below = dropwhile(lambda line: line.startswith(" "), lines[frames[-1] + 1 :] if frames else ())
-    reason = " ".join(line.strip() for line in below) or lines[0].strip()
-    return shorten(reason, MOST_OF_A_REASON, placeholder=" …")
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Single trials are the scheduler's."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether there is an error."""
+        return self._bridge.error is not None
 
 
 def start_ray(address: str | None) -> None:
@@ -288,13 +378,6 @@ def _check_capacity(experiment: Experiment) -> None:
                 "Lower resources.workers_per_trial, or add machines.",
                 experiment.where("resources", "workers_per_trial"),
             )
-
-
-def _placement(resources: ResourcesConfig) -> tune.PlacementGroupFactory:
-    bundle = {"CPU": float(resources.cpus_per_worker)}
-    if resources.gpus_per_worker > 0:
-        bundle["GPU"] = resources.gpus_per_worker
-    return tune.PlacementGroupFactory([bundle] * resources.workers_per_trial)
 
 
 def _slots(resources: ResourcesConfig) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mtlsearch.config import Served
-from mtlsearch.folder import ExperimentFolder, write_whole
-from mtlsearch.records import Decision, EpochMetrics, Scores, TrialOrder, TrialRecord
+from mtlsearch.files import write_whole
+from mtlsearch.folder import ExperimentFolder
+from mtlsearch.records import Decision, EpochMetrics, EpochReport, Scores, TrialOrder, TrialRecord
 from mtlsearch.report import Leaderboard, read_final, read_leaderboard
 from mtlsearch.report.leaderboard import best_epoch
 from mtlsearch.search import Earlier, Search, mend
@@ -22,12 +25,19 @@ LEADERBOARD_REST = 50.0
 """leaderboard.csv is written after a trial at most so often, and in 2 % of the time when it has grown long; it is
 a view, the study has everything."""
 
+MOST_STARTS = 1_000_000
+"""Of trials, by one driver: the numbers of the next driver's come after."""
+
 TOP_TRIALS = 3
 """Complete trials that the test split is scored for, once, at the end."""
 
 
 class Session:
-    """The search as an engine sees it. Use inside `ExperimentFolder.driven()`."""
+    """The search as an engine sees it. Use inside `ExperimentFolder.driven()`.
+
+    Args:
+        clock: seconds, of which the wall budget is a number.
+    """
 
     def __init__(
         self,
@@ -36,10 +46,11 @@ class Session:
         folder: ExperimentFolder,
         trackers: Sequence[Tracker],
         earlier: Earlier | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.experiment, self.folder = experiment, folder
         self._trackers = trackers
-        self._clock = _WallClock(folder)
+        self._clock = _WallClock(folder, clock)
         mend(folder.journal)
         wall = experiment.budget.wall
         self._search = Search(
@@ -53,6 +64,8 @@ class Session:
         self.ended_finals: deque[TrialOrder] = deque()
         """Final trials that this driver saw complete, to be scored on test soon: a ranking grows seed by seed."""
         self._orders: dict[int, TrialOrder] = {}
+        self._last_epochs: dict[int, int] = {}
+        self._generations = itertools.count(self._clock.num_drivers * MOST_STARTS)
         self._counts = Counter(record.state for record in self._search.records() if record.role == "trial")
         self._baselines_done = sum(r.role == "baseline" and r.state == "COMPLETE" for r in self._search.records())
         self._finals_done = sum(r.role == "final" and r.state != "RUNNING" for r in self._search.records())
@@ -75,6 +88,11 @@ class Session:
                 tracker.search_finished(self.state())
 
     @property
+    def token(self) -> str:
+        """Names this driver; drivers.json holds it."""
+        return self._clock.token
+
+    @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will be started."""
         return self._search.finished
@@ -84,17 +102,33 @@ class Session:
         order = self._search.next()
         if order is not None:
             self._orders[order.number] = order
-            self.folder.trial(order.number).begin(order)
+            trial = self.folder.trial(order.number)
+            trial.begin(order)
+            self._last_epochs[order.number] = max((each.epoch for each in trial.epochs()), default=0)
             flat: dict[str, object] = dict(flatten(order.config))
             for tracker in self._trackers:
                 tracker.trial_started(order, flat)
         return order
 
-    def report(self, number: int, metrics: EpochMetrics) -> Decision:
-        """Takes an epoch; what it decides is in the study when it returns."""
+    def generation(self) -> int:
+        """For the next start of any trial: larger than for every one before, also those of earlier drivers."""
+        return next(self._generations)
+
+    def report(self, number: int, report: EpochReport) -> Decision:
+        """Takes an epoch; it is in the trial's folder, and what it decides in the study, when this returns.
+
+        An epoch that is there already, which a trial that was taken up again tells of once more, changes nothing.
+        """
+        metrics, trial = report.metrics, self.folder.trial(number)
+        is_new = metrics.epoch > self._last_epochs[number]
+        if is_new:
+            trial.append(metrics)
+            trial.write_model(report.model)
+            self._last_epochs[number] = metrics.epoch
         decision = self._search.report(number, metrics)
-        for tracker in self._trackers:
-            tracker.epoch_finished(self._orders[number], metrics, decision)
+        if is_new:
+            for tracker in self._trackers:
+                tracker.epoch_finished(self._orders[number], metrics, decision)
         if decision.stops:
             self._ended(number)
         return decision
@@ -155,6 +189,7 @@ class Session:
 
     def _ended(self, number: int) -> None:
         record, order = self._search.record(number), self._orders.pop(number)
+        del self._last_epochs[number]
         if record.role == "baseline":
             self._baselines_done += record.state == "COMPLETE"
         elif record.role == "final":
@@ -180,17 +215,20 @@ class Session:
 class _WallClock:
     """Seconds that drivers spent on this experiment: this one's, and each earlier one's until its last write."""
 
-    def __init__(self, folder: ExperimentFolder) -> None:
+    def __init__(self, folder: ExperimentFolder, clock: Callable[[], float]) -> None:
+        self._clock = clock
         path = folder.path / "drivers.json"
         drivers = json.loads(path.read_text()) if path.exists() else []
         now = time.time()
         if drivers:
             last_write = folder.journal.stat().st_mtime if folder.journal.exists() else drivers[-1]["started"]
             drivers[-1].setdefault("ended", max(last_write, drivers[-1]["started"]))
+        self.num_drivers = len(drivers) + 1
         self._before: float = sum(driver["ended"] - driver["started"] for driver in drivers)
-        self._started = time.monotonic()
-        write_whole(path, json.dumps([*drivers, {"started": now}], indent=1))
+        self._started = clock()
+        self.token = secrets.token_hex(8)
+        write_whole(path, json.dumps([*drivers, {"started": now, "token": self.token}], indent=1))
 
     def seconds(self) -> float:
         """Wall time spent so far."""
-        return self._before + time.monotonic() - self._started
+        return self._before + self._clock() - self._started

@@ -8,8 +8,11 @@ The driver imports this module too, so torch is imported where a rank starts.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,66 +24,108 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mtlsearch.config import DataConfig, ResourcesConfig
 from mtlsearch.errors import MtlsearchError
+from mtlsearch.files import Files
 from mtlsearch.folder import ExperimentFolder
-from mtlsearch.records import TrialOrder
+from mtlsearch.orchestrate.faults import Fault, TrialEnded, fault_of
+from mtlsearch.orchestrate.keeper import KeptFiles
+from mtlsearch.records import TrialOrder, TrialStart, json_of
 
 if TYPE_CHECKING:
     from mtlsearch.orchestrate.rank import Rank
 
-ORDER, SETTING, TEST = "order", "setting", "test"
-METRICS, FAILED = "metrics", "failed"
+ORDER, SETTING, START, TEST = "order", "setting", "start", "test"
+REPORT, FAILED, TRACEBACK = "report", "failed", "traceback"
+
+PEERS_SECONDS = 30.0
+"""How long, after one rank failed, the others are asked for their reasons: Ray notices a dead process at once, a dead
+node after its health checks."""
 
 
+@dataclass(frozen=True)
 class Setting:
     """What all trials of an experiment share, as JSON, so that it crosses processes without pickling our types."""
 
-    def __init__(self, data: DataConfig, folder: Path, resources: ResourcesConfig) -> None:
-        self.data, self.folder, self.resources = data, folder, resources
+    data: DataConfig
+    resources: ResourcesConfig
+    folder: Path
+    """The experiment's, on the driver's host."""
+    token: str
+    """What the folder's drivers.json holds: who sees that there, sees the folder."""
+    keeper: str
+    """Name of the actor that writes to the folder for who does not see it."""
+    driver_place: str
+    """The driver's working directory: data may be given relative to it."""
 
     def json(self) -> str:
         """For `from_json`."""
         data, resources = self.data.model_dump(mode="json"), self.resources.model_dump(mode="json")
-        return json.dumps({"data": data, "folder": str(self.folder), "resources": resources})
+        fields = {"data": data, "resources": resources, "folder": str(self.folder)}
+        return json.dumps(fields | {key: getattr(self, key) for key in ("token", "keeper", "driver_place")})
 
     @classmethod
     def from_json(cls, text: str) -> Setting:
         """What `json` wrote."""
         fields = json.loads(text)
-        data: DataConfig = TypeAdapter(DataConfig).validate_json(json.dumps(fields["data"]))
-        resources = ResourcesConfig.model_validate_json(json.dumps(fields["resources"]))
-        return cls(data, Path(fields["folder"]), resources)
+        data: DataConfig = TypeAdapter(DataConfig).validate_json(json.dumps(fields.pop("data")))
+        resources = ResourcesConfig.model_validate_json(json.dumps(fields.pop("resources")))
+        return cls(data, resources, Path(fields.pop("folder")), **fields)
 
-    def start_rank(self, rank: int = 0, address: str | None = None) -> Rank:
+    def start_rank(self, rank: int = 0, size: int = 1, address: str | None = None) -> Rank:
         """A rank in this process; one of several meets the others at `address`."""
         from mtlsearch.orchestrate.rank import Rank
 
-        return Rank(self.data, self.folder, self.resources, rank=rank, address=address)
+        if Path(self.driver_place).is_dir():  # Ray's workers start where `ray start` was called
+            os.chdir(self.driver_place)
+        return Rank(self.data, self.resources, self._checkpoints(), rank=rank, size=size, address=address)
+
+    def _checkpoints(self) -> Callable[[int], Files]:
+        drivers = self.folder / "drivers.json"
+        if drivers.is_file() and self.token in drivers.read_text():
+            folder = ExperimentFolder(self.folder)
+            return lambda trial: folder.trial(trial).checkpoints
+        return lambda trial: KeptFiles(self.keeper, trial, self.resources.timeout)
 
 
 class OtherRank:
     """Rank 1, 2, … of a trial: an actor that lives and dies with rank 0, its owner."""
 
-    def __init__(self, setting: str, rank: int, address: str) -> None:
-        self._rank = Setting.from_json(setting).start_rank(rank, address)
+    def __init__(self, setting: str, rank: int, size: int, address: str) -> None:
+        self._rank = Setting.from_json(setting).start_rank(rank, size, address)
 
-    def begin(self, order: str) -> None:
+    def begin(self, order: str, start: str) -> None:
         """The next `step` trains this trial."""
-        self._rank.begin(TrialOrder.model_validate_json(order))
+        self._rank.begin(TrialOrder.model_validate_json(order), TrialStart.model_validate_json(start))
 
     def step(self) -> None:
         """This rank's part of an epoch."""
-        self._rank.step()
+        try:
+            self._rank.step()
+        except MtlsearchError:
+            raise
+        except Exception as error:
+            raise _ended(error) from error
 
 
 class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
-    """Rank 0. An iteration is an epoch; the driver decides when to stop."""
+    """Rank 0. An iteration is an epoch; the driver decides when to stop.
+
+    What ends this process's part in the trial, but perhaps not the trial, is raised as `TrialEnded`.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """One bundle a rank."""
+        resources = Setting.from_json(config[SETTING]).resources
+        bundle = {"CPU": float(resources.cpus_per_worker)}
+        if resources.gpus_per_worker > 0:
+            bundle["GPU"] = resources.gpus_per_worker
+        return tune.PlacementGroupFactory([bundle] * _workers(config))
 
     def setup(self, config: dict[str, Any]) -> None:
         """Makes the ranks and their process group."""
         self._setting = Setting.from_json(config[SETTING])
         self._others: list[Any] = []
-        alone = self._setting.resources.workers_per_trial == 1
-        self._rank = self._setting.start_rank() if alone else self._meet(config[SETTING])
+        self._rank = self._setting.start_rank() if _workers(config) == 1 else self._meet(config)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -89,23 +134,23 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch on all ranks. A trial that cannot go on says why and is done; a lost rank is Tune's to retry."""
+        """One epoch on all ranks. A trial that cannot go on says why and is done; a lost rank is the driver's case."""
         if self._scores_test:
             return {TEST: json.dumps(self._rank.score_test(self._order)), "done": True}
         pending = [other.step.remote() for other in self._others]
         try:
-            metrics = self._rank.step()
+            report = self._rank.step()
             ray.get(pending, timeout=self._setting.resources.timeout)
         except MtlsearchError as error:
             self._wait(pending)
             return {FAILED: str(error), "done": True}
-        except RuntimeError as error:
-            if self._others:  # a peer that is gone shows as a RuntimeError of the collective
-                raise
-            self._folder.error.write_text(traceback.format_exc())
-            return {FAILED: f"{type(error).__name__}: {error}", "done": True}
-        assert metrics is not None, "rank 0 is the main one"
-        return {METRICS: metrics.model_dump_json()}
+        except Exception as error:
+            fault = self._fault(error, pending)
+            if fault.kind == "error" and not self._others and isinstance(error, RuntimeError):
+                return {FAILED: fault.reason, TRACEBACK: traceback.format_exc(), "done": True}
+            raise TrialEnded(fault.kind, fault.reason) from error
+        assert report is not None, "rank 0 is the main one"
+        return {REPORT: json_of(report)}
 
     def cleanup(self) -> None:
         """Frees the other ranks."""
@@ -114,27 +159,55 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._order, self._scores_test = TrialOrder.model_validate_json(config[ORDER]), config[TEST]
-        self._folder = ExperimentFolder(self._setting.folder).trial(self._order.number)
-        begun = [other.begin.remote(config[ORDER]) for other in self._others if not self._scores_test]
+        if self._scores_test:
+            return
+        begun = [other.begin.remote(config[ORDER], config[START]) for other in self._others]
         ray.get(begun, timeout=self._setting.resources.timeout)
-        self._rank.begin(self._order)
+        self._rank.begin(self._order, TrialStart.model_validate_json(config[START]))
 
-    def _meet(self, setting: str) -> Rank:
-        resources = self._setting.resources
+    def _meet(self, config: dict[str, Any]) -> Rank:
+        resources, size = self._setting.resources, _workers(config)
         address = f"tcp://{ray.util.get_node_ip_address()}:{_free_port()}"
         actor = ray.remote(OtherRank).options(
             num_cpus=resources.cpus_per_worker,
             num_gpus=resources.gpus_per_worker,
             scheduling_strategy=PlacementGroupSchedulingStrategy(get_current_placement_group()),
         )
-        self._others = [actor.remote(setting, rank, address) for rank in range(1, resources.workers_per_trial)]
-        return self._setting.start_rank(0, address)
+        self._others = [actor.remote(config[SETTING], rank, size, address) for rank in range(1, size)]
+        return self._setting.start_rank(0, size, address)
 
     def _wait(self, pending: list[Any]) -> None:
         """Lets the other ranks come to the same end: the losses that every rank sees decide it."""
         _, late = ray.wait(pending, num_returns=len(pending), timeout=self._setting.resources.timeout)
         if late:
-            raise RuntimeError(f"{len(late)} ranks did not come to the end of a failed trial")
+            raise TrialEnded("hung", f"{len(late)} ranks did not come to the end of a failed trial")
+
+    def _fault(self, error: Exception, pending: list[Any]) -> Fault:
+        """Why an epoch failed. A collective fails on every rank when one is gone; the gone one has the reason."""
+        fault = _ended(error).fault
+        if not pending or fault.kind not in ("error", "hung"):
+            return fault
+        ready, _ = ray.wait(pending, num_returns=len(pending), timeout=PEERS_SECONDS)
+        for other in ready:
+            try:
+                ray.get(other)
+            except Exception as theirs:  # noqa: BLE001  # whatever it is, it is what is asked for
+                found = fault_of(theirs)
+                if found.kind != "error":
+                    return found
+        return Fault("process_lost", fault.reason)
+
+
+def _ended(error: Exception) -> TrialEnded:
+    """The error in a form that crosses processes."""
+    if isinstance(error, TrialEnded):
+        return error
+    fault = fault_of(error)
+    return TrialEnded(fault.kind, fault.reason)
+
+
+def _workers(config: dict[str, Any]) -> int:
+    return TrialStart.model_validate_json(config[START]).workers
 
 
 def _free_port() -> int:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mtlsearch.folder import ExperimentFolder, write_whole
+from mtlsearch.files import write_whole
+from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import EpochMetrics, TrialRecord
 from mtlsearch.space import flatten
 

@@ -1,8 +1,9 @@
 """Training one trial: a generator of epochs that reports to nobody. Whoever pulls may stop pulling."""
 
+from mtlsearch.train.checkpoint import Checkpoints
 from mtlsearch.train.distributed import World
 from mtlsearch.train.held_out import score_test
 from mtlsearch.train.loop import fit
 from mtlsearch.train.tensors import TensorData
 
-__all__ = ["TensorData", "World", "fit", "score_test"]
+__all__ = ["Checkpoints", "TensorData", "World", "fit", "score_test"]

@@ -1,7 +1,12 @@
-"""A trial's checkpoints: last.pt to go on from, best.pt to use. Written whole, read without unpickling.
+"""A trial's checkpoints: written whole, read without unpickling, fenced by generation.
 
-The one before the last stays as before.pt: a checkpoint counts once its epoch is a line of metrics.jsonl, and what was
-killed in between goes on from there.
+A file is `GENERATION-EPOCH-STEP.pt`. Each start of a trial has a generation of its own, larger than all before it, and
+writes under no other: an owner that was cut off from its driver, and writes once more after another took over, cannot
+touch what its successor goes on from, for readers take the highest generation. Kept are the last two files, so that one
+that was damaged has one before it, and the one of the best epoch.
+
+Each file holds what its last epoch measured. Whoever takes the trial up reports that first, so an epoch that a driver
+did not live to hear of is not trained again, and none is lost.
 
 Batch order and dropout are functions of (trial's seed, epoch, step, rank), so epoch and step are all that they need;
 bfloat16 needs no gradient scaler, and labels are scaled by numbers that the data's schema holds.
@@ -9,14 +14,24 @@ bfloat16 needs no gradient scaler, and labels are scaled by numbers that the dat
 
 from __future__ import annotations
 
-import os
+import io
+import pickle
+import re
+import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from mtlsearch.folder import TrialFolder
+from mtlsearch.errors import ConfigError
+from mtlsearch.files import Files
+
+DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError)
+"""What torch raises of a file that was cut off or is none of ours."""
+
+COPY = "Restore it from a copy."
+
+_NAME = re.compile(r"(\d{10})-(\d{5})-(\d{8})\.pt")
 
 
 @dataclass
@@ -31,39 +46,143 @@ class Checkpoint:
     best_objective: float
     best_epoch: int
     sampling: dict[str, Any]
+    measured: str
+    """`EpochReport.json()` of that epoch; empty before the first."""
     under_way: dict[str, Any] | None = None
     """`EpochMeans.state_dict()` of the next epoch, when it has begun."""
 
-
-def save(folder: TrialFolder, state: Checkpoint) -> None:
-    """Replaces last.pt, which becomes before.pt, and best.pt when this epoch is the best so far."""
-    last = folder.checkpoint / "last.pt"
-    aside = last.with_suffix(".writing")
-    torch.save(vars(state), aside)  # not asdict, which would copy every tensor first
-    if last.exists():
-        last.replace(folder.checkpoint / "before.pt")
-    aside.replace(last)
-    if (
-        state.best_epoch == state.epoch and state.under_way is None
-    ):  # a second name for the same file, not a second copy
-        aside.unlink(missing_ok=True)
-        os.link(last, aside)
-        aside.replace(folder.checkpoint / "best.pt")
+    @property
+    def step(self) -> int:
+        """Steps done of the next epoch."""
+        return 0 if self.under_way is None else int(self.under_way["num_steps"])
 
 
-def load_last(folder: TrialFolder, device: torch.device) -> Checkpoint | None:
-    """The newest state whose epoch is in metrics.jsonl, or None when the trial starts."""
-    measured = max((metrics.epoch for metrics in folder.epochs()), default=0)
-    found = (_load(folder.checkpoint / name, device) for name in ("last.pt", "before.pt"))
-    return next((state for state in found if state is not None and state.epoch <= measured), None)
+class Place(NamedTuple):
+    """What a file's name says; the order of places is the order in which they count."""
+
+    generation: int
+    epoch: int
+    step: int
+
+    @classmethod
+    def parse(cls, name: str) -> Place | None:
+        """None for a file that is no checkpoint."""
+        match = _NAME.fullmatch(name)
+        return None if match is None else cls(*map(int, match.groups()))
+
+    @property
+    def name(self) -> str:
+        """The file's."""
+        return f"{self.generation:010d}-{self.epoch:05d}-{self.step:08d}.pt"
 
 
-def load_best(folder: TrialFolder, device: torch.device) -> Checkpoint | None:
-    """The state after the best epoch, or None when there is none yet."""
-    return _load(folder.checkpoint / "best.pt", device)
+def decode(content: bytes, device: torch.device) -> Checkpoint:
+    """A file's content.
+
+    Raises:
+        RuntimeError, …: it is damaged; see `DAMAGED`.
+    """
+    return Checkpoint(**torch.load(io.BytesIO(content), map_location=device, weights_only=True))
 
 
-def _load(path: Path, device: torch.device) -> Checkpoint | None:
-    if not path.exists():
+class Checkpoints:
+    """One trial's checkpoints as one start of it sees them.
+
+    Args:
+        files: where they are.
+        generation: of this start; a reader has none.
+    """
+
+    def __init__(self, files: Files, generation: int = 0) -> None:
+        self._files, self._generation = files, generation
+        self._own: list[Place] = []
+
+    def newest(self) -> bytes | None:
+        """The newest file that is whole; None when the trial starts."""
+        for place in self._places():
+            content = self._files.read(place.name)
+            try:
+                if content is not None:
+                    decode(content, torch.device("cpu"))
+                    return content
+            except DAMAGED as error:
+                sys.stderr.write(f"mtlsearch: checkpoint {place.name} is damaged ({error}); the one before is used\n")
         return None
-    return Checkpoint(**torch.load(path, map_location=device, weights_only=True))
+
+    def best(self, device: torch.device) -> Checkpoint | None:
+        """The state after the best epoch; None when there is none yet.
+
+        Raises:
+            ConfigError: there was one, but all its files are gone or damaged.
+        """
+        newest = self.newest()
+        if newest is None:
+            if names := [place.name for place in self._places()]:
+                raise ConfigError(
+                    f"a checkpoint must be what the trial wrote, but {', '.join(names)} are damaged. {COPY}"
+                )
+            return None
+        last = decode(newest, device)
+        if last.best_epoch == last.epoch and last.under_way is None:
+            return last
+        found = self._find(last.best_epoch)
+        if found is None:
+            raise ConfigError(
+                f"the checkpoint of the best epoch, {last.best_epoch}, must be there, but is missing or damaged. {COPY}"
+            )
+        return decode(found, device)
+
+    def take_over(self) -> bytes | None:
+        """The newest file, from now on under this generation's name, and so is the best; those before go.
+
+        Without that, an owner before that still runs could remove what this one relies on.
+        """
+        newest = self.newest()
+        if newest is None:
+            return None
+        state = decode(newest, torch.device("cpu"))
+        earlier = self._places()
+        self._write(Place(self._generation, state.epoch, state.step), newest)
+        is_best = state.best_epoch == state.epoch and state.under_way is None
+        if not is_best and (best := self._find(state.best_epoch)) is not None:
+            self._write(Place(self._generation, state.best_epoch, 0), best)
+        for place in earlier:
+            if place.generation < self._generation:
+                self._files.remove(place.name)
+        self._own.sort()
+        return newest
+
+    def save(self, state: Checkpoint) -> None:
+        """Adds a file and removes those that are no longer needed.
+
+        Raises:
+            OSError: it cannot be written; what was there stays.
+        """
+        buffer = io.BytesIO()
+        torch.save(vars(state), buffer)  # not asdict, which would copy every tensor first
+        self._write(Place(self._generation, state.epoch, state.step), buffer.getbuffer())
+        best = Place(self._generation, state.best_epoch, 0)
+        for place in [each for each in self._own[:-2] if each != best]:
+            self._own.remove(place)
+            self._files.remove(place.name)
+
+    def _write(self, place: Place, content: bytes | memoryview) -> None:
+        self._files.write(place.name, content)
+        if place in self._own:  # an epoch that is trained again
+            self._own.remove(place)
+        self._own.append(place)
+
+    def _places(self) -> list[Place]:
+        """Newest first."""
+        return sorted(filter(None, map(Place.parse, self._files.names())), reverse=True)
+
+    def _find(self, epoch: int) -> bytes | None:
+        """The newest whole file between this epoch and the next."""
+        for place in self._places():
+            if (place.epoch, place.step) == (epoch, 0) and (content := self._files.read(place.name)) is not None:
+                try:
+                    decode(content, torch.device("cpu"))
+                except DAMAGED:
+                    continue
+                return content
+        return None

@@ -13,9 +13,11 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_functional
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
 from mtlsearch.models import Inputs, MultiTaskModel
+from mtlsearch.train.chunks import Draws, Found, in_chunks
 
 CPU = torch.device("cpu")
 
@@ -30,11 +32,15 @@ class Seen(NamedTuple):
 
 
 class Trainee(nn.Module):
-    """A model whose forward pass gives its regularisers too: DDP follows nothing but a forward pass."""
+    """A model whose forward pass gives its regularisers too: DDP follows nothing but a forward pass.
 
-    def __init__(self, model: MultiTaskModel) -> None:
+    Args:
+        chunks: of a batch's rows, that are computed one after the other; for a step that needs too much memory.
+    """
+
+    def __init__(self, model: MultiTaskModel, chunks: int = 1) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.chunks = model, chunks
 
     @cached_property
     def by_name(self) -> dict[str, nn.Parameter]:
@@ -51,13 +57,27 @@ class Trainee(nn.Module):
         """Of the last shared layer's parameters."""
         return tuple(f"model.{name}" for name in self.model.last_shared_names)
 
-    def forward(self, inputs: Inputs, task: int | None = None) -> Seen | Tensor:
+    def forward(self, inputs: Inputs, task: int | None = None, *, is_chunk: bool = False) -> Seen | Tensor:
         """What a step sees; of one task, its outputs alone."""
+        if self.chunks > 1 and not is_chunk:
+            seen = self._in_chunks(inputs, task)
+            return seen if task is None else seen.outputs_PO
         if task is not None:
             return self.model.of_task(task, inputs)
         with reads_of(self.model.parting) as read:
             outputs_PO, penalties = self.model.penalised(inputs)
         return Seen(outputs_PO, penalties, read[0] if read else None)
+
+    def _in_chunks(self, inputs: Inputs, task: int | None) -> Seen:
+        """Of one task without penalties. The tasks' ways part in each chunk, nowhere in the whole."""
+
+        def run(parameters: Mapping[str, Tensor], some: Inputs) -> Found:
+            found = functional_call(self, dict(parameters), (some, task), {"is_chunk": True})
+            return (found, {}) if isinstance(found, Tensor) else (found.outputs_PO, found.penalties)
+
+        parameters = dict(self.named_parameters())  # inside another `functional_call` these are not its own
+        draws = Draws(self.model, inputs.numeric_BF.device)
+        return Seen(*in_chunks(run, parameters, inputs, self.chunks, draws))
 
 
 @contextmanager
@@ -81,6 +101,11 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
+    chunks: int = 1
+    """Parts of this rank's rows of a batch that are computed one after the other; for a step that needs too much
+    memory, or a trial with fewer ranks than others. Gradients are the same."""
+    most: int = 1
+    """Ranks that the trial may have. With fewer, batches have the rows that they have with so many."""
 
     @classmethod
     def join(cls, rank: int, size: int, address: str, device: torch.device, timeout: float) -> World:
@@ -100,13 +125,18 @@ class World:
         return cls(rank, size, device)
 
     @property
+    def num_parts(self) -> int:
+        """Rows that a batch has at least, and parts that it is read in: whatever ranks there are, batches are alike."""
+        return max(self.most, self.size)
+
+    @property
     def is_main(self) -> bool:
         """Whether this rank writes files and speaks for the trial."""
         return self.rank == 0
 
     def wrap(self, model: MultiTaskModel) -> nn.Module:
         """The model as training sees it, with gradients averaged over ranks in its backward pass."""
-        trainee = Trainee(model)
+        trainee = Trainee(model, self.chunks)
         if self.size == 1:
             return trainee
         device_ids = [self.device] if self.device.type == "cuda" else None
@@ -138,6 +168,20 @@ class World:
         reduced = dist_functional.all_reduce(flat)  # type: ignore[no-untyped-call]
         pieces = torch.split(reduced, [tensor.numel() for tensor in tensors])
         return [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)]
+
+    def tell(self, content: bytes | None) -> bytes | None:
+        """Rank 0's content, on every rank."""
+        if self.size == 1:
+            return content
+        size = torch.tensor([-1 if content is None else len(content)], device=self.device)
+        dist.broadcast(size, 0)
+        if int(size) < 0:
+            return None
+        buffer = torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        if content is not None:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(buffer, 0)
+        return buffer.cpu().numpy().tobytes()
 
     def gather(self, rows: Tensor) -> Tensor | None:
         """On rank 0 all ranks' [rows, …] one behind the other; None on the others. Ranks may have different counts."""

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from mtlsearch.errors import TrialFailed
-from mtlsearch.folder import TrialFolder
 from mtlsearch.models import build_model
 from mtlsearch.records import Scores, TrialOrder
-from mtlsearch.train import checkpoint
+from mtlsearch.train.checkpoint import Checkpoints
 from mtlsearch.train.distributed import World
 from mtlsearch.train.evaluate import evaluate
 from mtlsearch.train.tensors import TensorData
 
 
-def score_test(order: TrialOrder, data: TensorData, folder: TrialFolder, world: World) -> Scores:
+def score_test(order: TrialOrder, data: TensorData, checkpoints: Checkpoints, world: World) -> Scores:
     """Task → metric → value on the test split.
 
     Raises:
         TrialFailed: the trial kept no weights.
     """
-    state = checkpoint.load_best(folder, world.device)
+    state = checkpoints.best(world.device)
     if state is None:
-        raise TrialFailed(f"trial {order.number} kept no weights in {folder.checkpoint}")
+        raise TrialFailed(f"trial {order.number} kept no weights")
     model = build_model(order.config.model, data.input_spec, data.tasks, order.seed).to(world.device)
     model.load_state_dict(state.model)
     scores = evaluate(model, data, "test", world)

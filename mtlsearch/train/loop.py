@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from itertools import compress
 from typing import Any
 
@@ -13,11 +13,10 @@ import torch
 from mtlsearch import objective
 from mtlsearch.balancing import build_balancer
 from mtlsearch.errors import TrialFailed
-from mtlsearch.folder import TrialFolder
 from mtlsearch.models import Epoch, begin_epoch, build_model
-from mtlsearch.records import EpochMetrics, Scores, TrialOrder, derive_seed
-from mtlsearch.train import checkpoint
+from mtlsearch.records import EpochMetrics, EpochReport, Scores, TrialOrder, derive_seed, json_of
 from mtlsearch.train.batch import Batch
+from mtlsearch.train.checkpoint import Checkpoint, Checkpoints, decode
 from mtlsearch.train.diagnostics import Diagnostics
 from mtlsearch.train.distributed import World
 from mtlsearch.train.evaluate import evaluate
@@ -35,29 +34,36 @@ EXPLODED = 1e6
 
 
 def fit(
-    order: TrialOrder, data: TensorData, folder: TrialFolder, world: World
-) -> Generator[EpochMetrics | None, None, None]:
-    """Trains epoch by epoch, from the trial's last checkpoint if it has one.
+    order: TrialOrder, data: TensorData, checkpoints: Checkpoints | None, world: World
+) -> Generator[EpochReport | None, None, None]:
+    """Trains epoch by epoch, from the trial's last checkpoint if it has one, whose epoch is then reported again.
 
-    Every rank of the trial pulls its own `fit`; rank 0 writes metrics.jsonl and checkpoints and yields metrics,
-    the others yield None.
+    Every rank of the trial pulls its own `fit`; rank 0 writes checkpoints and yields reports, the others yield None.
 
+    Args:
+        order: what to train.
+        data: the order's tasks.
+        checkpoints: rank 0's; None on the others, which hear of them from rank 0.
+        world: this rank.
     Raises:
         TrialFailed: the loss is not finite or exploded, or a score that the objective needs is undefined.
         ConfigError: the model cannot serve the tasks.
+        OSError: a checkpoint cannot be written.
     """
-    with folder.owned() if world.is_main else nullcontext():
-        trial = _Trial(order, data, folder, world)
-        for epoch in range(trial.last_epoch + 1, order.epochs + 1):
-            yield trial.train(epoch)
+    trial = _Trial(order, data, checkpoints, world)
+    if trial.last_report is not None:
+        yield trial.last_report if world.is_main else None
+    for epoch in range(trial.last_epoch + 1, order.epochs + 1):
+        yield trial.train(epoch)
 
 
 class _Trial:
     """One rank's model, optimiser and balancer."""
 
-    def __init__(self, order: TrialOrder, data: TensorData, folder: TrialFolder, world: World) -> None:
-        self._order, self._data, self._folder, self._world = order, data, folder, world
+    def __init__(self, order: TrialOrder, data: TensorData, checkpoints: Checkpoints | None, world: World) -> None:
+        self._order, self._data, self._checkpoints, self._world = order, data, checkpoints, world
         config, self.last_epoch = order.config, 0
+        self.last_report: EpochReport | None = None
         self._best_objective, self._best_epoch = float("-inf"), 0
         self._means = EpochMeans()
         self._model = build_model(config.model, data.input_spec, data.tasks, order.seed).to(world.device)
@@ -70,7 +76,7 @@ class _Trial:
         self._wrapped = world.wrap(self._model)
         self._diagnostics = Diagnostics(self._model, data, world)
 
-    def train(self, epoch: int) -> EpochMetrics | None:
+    def train(self, epoch: int) -> EpochReport | None:
         """One epoch, measured and kept."""
         lr = learning_rate(self._order.config.optimizer, epoch, self._order.epochs)
         start = time.perf_counter()
@@ -86,7 +92,6 @@ class _Trial:
             return None
         names = [task.name for task in self._data.tasks]
         mixture, record = self._diagnostics.after(epoch)
-        self._folder.write_model(record)
         metrics = EpochMetrics(
             epoch=epoch,
             objective=score,
@@ -101,8 +106,7 @@ class _Trial:
             mixture=mixture,
             sampling=sampling,
         )
-        self._keep(metrics)
-        return metrics
+        return self._keep(EpochReport(metrics=metrics, model=record))
 
     def _scored(self, scores: Scores | None) -> float | None:
         """The objective, on the rank that has the scores; the sampling hears of it on all ranks, or of none."""
@@ -164,39 +168,44 @@ class _Trial:
         name = self._data.tasks[first].name
         raise TrialFailed(f"the training loss of {name} is {float(loss_K[first]):.3g} in epoch {epoch}{step}")
 
-    def _keep(self, metrics: EpochMetrics) -> None:
-        """First the checkpoint, then the line: who reads that an epoch was measured finds its weights. An epoch without
-        a line is trained again, from the checkpoint before."""
+    def _keep(self, report: EpochReport) -> EpochReport:
+        metrics = report.metrics
         if metrics.objective > self._best_objective:
             self._best_objective, self._best_epoch = metrics.objective, metrics.epoch
+        self.last_report = report
         self._save(metrics.epoch)
-        self._folder.append(metrics)
+        return report
 
     def _save(self, epoch: int, under_way: dict[str, Any] | None = None) -> None:
-        if not self._world.is_main:
+        if self._checkpoints is None:
             return
-        state = checkpoint.Checkpoint(
-            epoch=epoch,
-            model=self._model.state_dict(),
-            optimizer=self._optimizer.state_dict(),
-            balancer=self._balancer.state_dict(),
-            best_objective=self._best_objective,
-            best_epoch=self._best_epoch,
-            sampling=self._sampling.state_dict(),
-            under_way=under_way,
+        self._checkpoints.save(
+            Checkpoint(
+                epoch=epoch,
+                model=self._model.state_dict(),
+                optimizer=self._optimizer.state_dict(),
+                balancer=self._balancer.state_dict(),
+                best_objective=self._best_objective,
+                best_epoch=self._best_epoch,
+                sampling=self._sampling.state_dict(),
+                measured=json_of(self.last_report) if self.last_report is not None else "",
+                under_way=under_way,
+            )
         )
-        checkpoint.save(self._folder, state)
 
     def _take_up(self) -> None:
-        state = checkpoint.load_last(self._folder, self._world.device)
-        if state is not None:
-            self.last_epoch = state.epoch
-            self._best_objective, self._best_epoch = state.best_objective, state.best_epoch
-            self._model.load_state_dict(state.model)
-            self._optimizer.load_state_dict(state.optimizer)
-            self._balancer.load_state_dict(state.balancer)
-            self._sampling.load_state_dict(state.sampling)
-            if state.under_way is not None:
-                self._means = EpochMeans.of(state.under_way)
-        if self._world.is_main:
-            self._folder.keep_epochs(self.last_epoch)
+        newest = self._checkpoints.take_over() if self._checkpoints is not None else None
+        content = self._world.tell(newest)
+        if content is None:
+            return
+        state = decode(content, self._world.device)
+        self.last_epoch = state.epoch
+        self._best_objective, self._best_epoch = state.best_objective, state.best_epoch
+        self._model.load_state_dict(state.model)
+        self._optimizer.load_state_dict(state.optimizer)
+        self._balancer.load_state_dict(state.balancer)
+        self._sampling.load_state_dict(state.sampling)
+        if state.measured:
+            self.last_report = EpochReport.model_validate_json(state.measured)
+        if state.under_way is not None:
+            self._means = EpochMeans.of(state.under_way)

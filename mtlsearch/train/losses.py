@@ -9,19 +9,18 @@ have C classes each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mtlsearch.balancing import Losses, Part
 from mtlsearch.config import Task
 from mtlsearch.models import Inputs
 from mtlsearch.train.batch import Batch
+from mtlsearch.train.chunks import twice_differentiable
 from mtlsearch.train.distributed import Seen, Trainee, World
 
 
@@ -252,14 +251,6 @@ class BatchLosses:
         inner_B = position_B < count
         outer_B = ~inner_B | (total == 1)
         return (inner_B, outer_B) if row_P is None else (inner_B[row_P], outer_B[row_P])
-
-
-@contextmanager
-def twice_differentiable() -> Iterator[None]:
-    """cuDNN's recurrent networks and the fused attentions have no second gradient; torch's own kernels, which are
-    slower, have one."""
-    with torch.backends.cudnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 def counting(batch: Batch) -> Tensor:

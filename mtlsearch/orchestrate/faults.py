@@ -1,0 +1,91 @@
+"""Why a trial's processes ended before the trial did, and what follows from it.
+
+Tune knows failures, and counts them. A search needs to know whose failure it was: a machine's is no trial's.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from itertools import dropwhile
+from textwrap import shorten
+from typing import Literal
+
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
+
+Kind = Literal["preempted", "node_lost", "process_lost", "hung", "out_of_memory", "disk_full", "error"]
+"""`preempted` and `node_lost` happen to a trial, however often; `process_lost`, `hung` and `error` may be its own
+doing, so they are counted; `out_of_memory` is tried once more with half of it; `disk_full` is for people to mend."""
+
+MOST_OF_A_REASON = 500
+"""Characters of an error that stand beside its trial; some errors list all that is wrong."""
+
+_NODE_DIED = ("its node has died", "node was terminated", "Node died", "node failure")
+_NO_MEMORY = ("running low on memory", "memory pressure", "OutOfMemory")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why, in words that stand beside the trial."""
+
+    kind: Kind
+    reason: str
+
+
+class TrialEnded(Exception):
+    """A trial's own word on why it cannot go on in this process; `fault_of` finds it under Ray's wrappings."""
+
+    def __init__(self, kind: Kind, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.fault = Fault(kind, reason)
+
+
+def fault_of(error: BaseException | None, text: str = "") -> Fault:
+    """What an exception of a rank, or of the driver's call to it, comes down to.
+
+    Args:
+        error: as Ray raised it; None when only its text is known.
+        text: the error as Ray wrote it down.
+    """
+    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        return fault_of(error.cause)
+    if isinstance(error, TrialEnded):
+        return error.fault
+    from mtlsearch.train.memory import is_out_of_memory  # torch: not before something failed
+
+    words = reason_of(text or f"{error}")
+    if isinstance(error, GetTimeoutError):
+        return Fault("hung", f"a rank did not answer in time: {words}")
+    if isinstance(error, RayOutOfMemoryError) or (error is not None and is_out_of_memory(error)):
+        return Fault("out_of_memory", words)
+    if is_disk_full(error):
+        return Fault("disk_full", words)
+    if isinstance(error, RayActorError):
+        return Fault(_kind_of_death(error), words)
+    return Fault("error", words if isinstance(error, RayTaskError) or text else f"{type(error).__name__}: {words}")
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether a write failed for want of room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def reason_of(text: str) -> str:
+    """The last failure's own words: the error below the frames of a traceback, the first line of anything else."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    frames = [index for index, line in enumerate(lines) if line.startswith('  File "')]
+    below = dropwhile(lambda line: line.startswith(" "), lines[frames[-1] + 1 :] if frames else ())
+    reason = " ".join(line.strip() for line in below) or (lines[0].strip() if lines else "no reason was given")
+    return shorten(reason, MOST_OF_A_REASON, placeholder=" …")
+
+
+def _kind_of_death(error: RayActorError) -> Kind:
+    text = str(error)
+    if error.preempted:
+        return "preempted"
+    if any(words in text for words in _NODE_DIED):
+        return "node_lost"
+    if any(words in text for words in _NO_MEMORY):
+        return "out_of_memory"
+    return "error" if error.actor_init_failed else "process_lost"
