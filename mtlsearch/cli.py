@@ -80,6 +80,9 @@ def run(
     space: SpaceFile,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The experiment's folder, a new one.")] = None,
     trials: Annotated[int | None, typer.Option(help="Short for --set budget.trials=N.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Short for --set search.storage=URL, a PostgreSQL database.")
+    ] = None,
     address: Address = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
@@ -89,6 +92,7 @@ def run(
     from mtlsearch.space import read_experiment
 
     changes = [*(overrides or []), *([f"budget.trials={trials}"] if trials is not None else [])]
+    changes += [f"search.storage={storage}"] if storage is not None else []
     experiment = read_experiment(space, changes)
 
     from mtlsearch import view
@@ -176,9 +180,9 @@ def leaderboard(
 
     from mtlsearch import view
     from mtlsearch.report import read_final, read_leaderboard
-    from mtlsearch.search import read_records
+    from mtlsearch.search import read_records, study_of
 
-    records = read_records(folder.journal)
+    records = read_records(study_of(folder))
     board = read_leaderboard(folder, records)
     if output == Format.TABLE:
         view.print_leaderboard(board)

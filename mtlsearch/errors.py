@@ -2,7 +2,9 @@
 
     MtlsearchError
     ├── ConfigError     the user's input is wrong: exit code 2, one message, nothing written
-    └── TrialFailed     one trial cannot go on (diverged, impossible); the search goes on without it
+    ├── TrialFailed     one trial cannot go on (diverged, impossible); the search goes on without it
+    ├── TrialLeft       one trial was put down where it can be taken up without loss
+    └── Interrupted     somebody ended the search; exit code 130, resumable
 
 A message says what must hold, what was found and what to do. Our own mistakes are assertions, not these.
 """
@@ -46,3 +48,11 @@ class ConfigError(MtlsearchError):
 
 class TrialFailed(MtlsearchError):
     """One trial cannot go on. The text is the reason that the study, the leaderboard and W&B show."""
+
+
+class TrialLeft(MtlsearchError):
+    """One trial was put down, with a checkpoint, because somebody wished so. The text is the reason."""
+
+
+class Interrupted(MtlsearchError):
+    """Somebody ended the search, which can be resumed: exit code 130."""

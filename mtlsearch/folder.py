@@ -4,6 +4,7 @@ DIR/space.yaml          as given            DIR/plan.json       versions, seed, 
 DIR/study.journal       the Optuna study    DIR/schema.json     the data's tasks, columns and their encoders
 DIR/trials/00017/       order.json, metrics.jsonl, model.json, checkpoint/, test.json
 DIR/leaderboard.csv     and .parquet        DIR/final.json      the final ranking, where one was asked for
+DIR/status.json         what runs where     DIR/stop            somebody wishes that the search ends
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +53,15 @@ def _locked(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def _locked_within(file: IO[str], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not _locked(file):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
     return True
 
 
@@ -162,6 +173,8 @@ class ExperimentFolder:
         self.journal = path / "study.journal"
         self.leaderboard = path / "leaderboard.csv"
         self.final = path / "final.json"
+        self.status = path / "status.json"
+        self.stop = path / "stop"
 
     @classmethod
     def create(cls, path: Path, space: str, plan: dict[str, Any], schema: str) -> ExperimentFolder:
@@ -224,6 +237,17 @@ class ExperimentFolder:
         """The folder of one trial."""
         return TrialFolder(self.path / "trials" / f"{number:05d}")
 
+    def driver(self) -> str | None:
+        """Who drives the experiment now, as the lock has it; None when nobody does."""
+        lock = self.path / "driver.lock"
+        if not lock.exists():
+            return None
+        with lock.open("a+") as file:
+            if _locked(file):
+                return None
+            file.seek(0)
+            return file.read().strip()
+
     @contextmanager
     def driven(self) -> Iterator[None]:
         """Holds the experiment for one driver; the kernel lets go when the process ends, however it ends.
@@ -232,10 +256,11 @@ class ExperimentFolder:
             ConfigError: another process drives it.
         """
         with (self.path / "driver.lock").open("a+") as lock:
-            if not _locked(lock):
+            if not _locked_within(lock, seconds=0.5):  # who only looks holds it for a moment too
                 lock.seek(0)
                 holder = lock.read().strip()
                 raise ConfigError(f"{self.path} is being searched by process {holder}. Wait for it, or stop it.")
+            self.stop.unlink(missing_ok=True)  # a wish of before
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
             lock.flush()

@@ -28,7 +28,7 @@ from mtlsearch.report import (
     short,
     terminal_table,
 )
-from mtlsearch.search import read_records
+from mtlsearch.search import read_records, study_of
 from mtlsearch.space import flatten
 from mtlsearch.tracking.terminal import format_seconds
 
@@ -82,7 +82,9 @@ def print_plan(plan: Plan) -> None:
         _line("final", f"{again} on {_counted(final.seeds, 'fresh seed')}: up to {plan.num_finals} trials more")
     if plan.earlier is not None:
         _line("warm start", plan.earlier.sentence)
-    workers = _counted(resources.workers_per_trial, "worker")
+    workers = _counted(resources.most_workers, "worker")
+    if resources.least_workers < resources.most_workers:
+        workers = f"{resources.least_workers} to {workers}"
     each = f"{_counted(resources.cpus_per_worker, 'CPU')}, {resources.gpus_per_worker:g} GPUs"
     _line("resources", f"{workers} a trial, {each} a worker")
     dimensions = experiment.space.dimensions
@@ -122,7 +124,7 @@ def print_result(folder: ExperimentFolder) -> None:
     Raises:
         MtlsearchError: every trial failed.
     """
-    records = read_records(folder.journal)
+    records = read_records(study_of(folder))
     board = read_leaderboard(folder, records)
     print_leaderboard(board)
     final = read_final(folder, records)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticKnownError
 
 from mtlsearch.config.base import Config
 
@@ -47,16 +49,55 @@ class BudgetConfig(Config):
     """A trial ends when its objective has not improved for so many epochs."""
 
 
+def _workers(value: Any) -> int | tuple[int, int]:
+    """`2`, or `[1, 4]`, or `{int: [1, 4]}` as ranges are written elsewhere."""
+    written = value["int"] if isinstance(value, Mapping) and list(value) == ["int"] else value
+    if not isinstance(written, list | tuple):
+        return _positive(written, value)
+    if len(written) != 2:
+        raise ValueError(f"a range has two ends, the least and the most workers; found {list(written)}")
+    least, most = (_positive(end, end) for end in written)
+    if least > most:
+        raise ValueError(f"the least workers, {least}, are more than the most, {most}. Write [{most}, {least}].")
+    return least, most
+
+
+def _positive(number: Any, found: Any) -> int:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError(f"it must be a whole number of workers, or a range such as [1, 4]; found {found!r}")
+    if number < 1:
+        raise PydanticKnownError("greater_than_equal", {"ge": 1})
+    return number
+
+
+_ONE = {"type": "integer", "minimum": 1}
+_ENDS = {"type": "array", "items": _ONE, "minItems": 2, "maxItems": 2}
+_RANGE = {"type": "object", "properties": {"int": _ENDS}, "required": ["int"], "additionalProperties": False}
+
+
+def _shares(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(
+            f"it must be a whole number of GPUs, or a share of one below 1; found {gpus:g}. "
+            f"Write {int(gpus)} or {int(gpus) + 1}."
+        )
+    return gpus
+
+
 class ResourcesConfig(Config):
     """What one trial is given."""
 
-    workers_per_trial: Annotated[int, Field(ge=1)] = 1
-    """Ranks of a trial's process group; 1 trains without one."""
+    workers_per_trial: Annotated[
+        int | tuple[int, int], BeforeValidator(_workers), WithJsonSchema({"anyOf": [_ONE, _ENDS, _RANGE]})
+    ] = 1
+    """Ranks of a trial's process group; 1 trains without one. A range, `[1, 4]`, starts a trial with what is free;
+    its batches, and so its gradients, are the same with any number."""
 
     cpus_per_worker: Annotated[int, Field(ge=1)] = 1
     """CPUs, and so threads, of each rank."""
 
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_shares)] = 0.0
+    """GPUs of each rank. Less than 1 is a share of a GPU, of whose memory a rank then takes no more than that."""
 
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
     """Most trials at once; as many as fit when left out."""
@@ -71,3 +112,18 @@ class ResourcesConfig(Config):
     """How rows come to a trial. `memory`: mapped, and on a GPU copied there. `stream`: read from disk window by window,
     for data larger than memory. `auto`: `stream` where data has more than 1/8 of the machine's memory, or does not fit
     into half of a trial's share of its GPU."""
+
+    @property
+    def least_workers(self) -> int:
+        """Ranks that a trial needs to start."""
+        return self.workers_per_trial if isinstance(self.workers_per_trial, int) else self.workers_per_trial[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Ranks that a trial is given where they are free."""
+        return self.workers_per_trial if isinstance(self.workers_per_trial, int) else self.workers_per_trial[1]
+
+    @property
+    def shares_gpus(self) -> bool:
+        """Whether several ranks use one GPU."""
+        return 0 < self.gpus_per_worker < 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mtlsearch.config.base import Config
 from mtlsearch.config.model import SingleTaskConfig
@@ -191,3 +192,31 @@ class SearchConfig(Config):
     warm_start: str | None = None
     """The folder of an earlier search, from this file's folder on. Its best trials are tried first; where data, tasks,
     objective and epochs are the same, its ended trials are known to the sampler from the start."""
+    storage: str | None = None
+    """A PostgreSQL database for the study, `postgresql://user@host:5432/name`, so that several drivers can work on it;
+    without it, the study is a file in the experiment's folder. A password comes from PGPASSWORD or ~/.pgpass."""
+
+    @field_validator("storage")
+    @classmethod
+    def storage_is_a_database_without_a_password(cls, storage: str | None) -> str | None:
+        if storage is None:
+            return None
+        parts = urlsplit(storage)
+        if parts.scheme not in ("postgresql", "postgresql+psycopg"):
+            kind = parts.scheme or "no kind of database"
+            raise ValueError(f"storage must begin with postgresql://, found {kind}. Leave it out for a file.")
+        if parts.password is not None or "password" in parse_qs(parts.query):
+            raise ValueError(
+                "storage must not hold a password, since the space file is copied into the experiment's folder. Take "
+                "it out; set PGPASSWORD, or write it into ~/.pgpass."
+            )
+        return storage
+
+    @model_validator(mode="after")
+    def nothing_is_unpickled(self) -> Self:
+        if self.storage is not None and self.sampler.kind == "cmaes":
+            raise ValueError(
+                "sampler: cmaes cannot have a storage: Optuna keeps its state there as a pickle, and a pickle from a "
+                "database could be anybody's program. Write `sampler: tpe` or `gp`, or leave storage out."
+            )
+        return self

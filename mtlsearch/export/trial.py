@@ -148,7 +148,10 @@ def _restored(facts: Facts, trial: TrialFacts) -> tuple[ModelConfig, MultiTaskMo
 def _best_state(folder: TrialFolder, trial: TrialFacts) -> Checkpoint | None:
     """The best checkpoint, held against what the trial measured; None where there is none."""
     place = folder.checkpoint
-    state = Checkpoints(folder.checkpoints).best(torch.device("cpu"))
+    try:
+        state = Checkpoints(folder.checkpoints).best(torch.device("cpu"))
+    except ConfigError as error:
+        raise ConfigError(error.message, Where(place)) from error
     if state is None or not trial.epochs:
         return state
     best = next((epoch for epoch in trial.epochs if epoch.epoch == state.best_epoch), None)

@@ -15,7 +15,7 @@ from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder, check_new
 from mtlsearch.orchestrate.plan import Plan, check_machine, make_plan
 from mtlsearch.orchestrate.session import Session
-from mtlsearch.search import read_records
+from mtlsearch.search import check_storage, read_records, study_of
 from mtlsearch.space import read_experiment
 from mtlsearch.tracking import Tracker, terminal_tracker
 
@@ -39,8 +39,10 @@ class Driver:
         """
         self._check_machine(plan)
         check_new(out)
+        check_storage(plan.experiment, plan.served)
         store = open_store(plan.experiment.data)
         plan = plan.over(store.schema)
+        check_storage(plan.experiment, plan.served, store.schema.data_digest)
         with self._machines(plan):
             made_from = plan.to_json() | {"data_digest": store.schema.data_digest}
             schema = store.schema.model_dump_json(indent=1)
@@ -57,7 +59,7 @@ class Driver:
         """
         before = folder.read_plan()
         experiment = read_experiment(folder.space, tuple(before.get("overrides", ())))
-        if any(record.role == "trial" for record in read_records(folder.journal)):  # taken over is in the study now
+        if any(record.role == "trial" for record in read_records(study_of(folder))):  # taken over is in the study now
             search = experiment.search.model_copy(update={"warm_start": None})
             experiment = replace(experiment, search=search)
         plan = make_plan(experiment)
@@ -83,10 +85,10 @@ class Driver:
     def _check_machine(self, plan: Plan) -> None:
         """Refuses what needs no cluster to be refused; the cluster is asked when it is connected."""
         resources, where = plan.experiment.resources, plan.experiment.where("resources", "workers_per_trial")
-        if self.engine == "local" and resources.workers_per_trial > 1:
+        if self.engine == "local" and resources.least_workers > 1:
             raise ConfigError(
-                f"--engine local trains with one worker, but resources.workers_per_trial is "
-                f"{resources.workers_per_trial}. Leave --engine out.",
+                f"--engine local trains with one worker, but resources.workers_per_trial is at least "
+                f"{resources.least_workers}. Leave --engine out.",
                 where,
             )
         if self.engine == "local" or self.address is None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from contextlib import closing
 
-from mtlsearch.errors import MtlsearchError
+from mtlsearch.errors import Interrupted, MtlsearchError
 from mtlsearch.orchestrate.rank import Rank
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.records import TrialOrder, TrialStart
+from mtlsearch.train.memory import is_out_of_memory
+
+WAIT_SECONDS = 0.5
+"""Between two questions whether there is something to start, while another driver of the study trains the baselines."""
 
 
 def search_locally(session: Session) -> None:
@@ -16,7 +21,11 @@ def search_locally(session: Session) -> None:
     folder = session.folder
     rank = Rank(session.experiment.data, session.experiment.resources, lambda number: folder.trial(number).checkpoints)
     with closing(rank):
-        while (order := session.next()) is not None:
+        while not session.finished:
+            order = session.next()
+            if order is None:
+                time.sleep(WAIT_SECONDS)
+                continue
             _run(session, rank, order)
             while session.ended_finals:
                 _score(session, rank, session.ended_finals.popleft())
@@ -29,17 +38,35 @@ def _score(session: Session, rank: Rank, order: TrialOrder) -> None:
 
 
 def _run(session: Session, rank: Rank, order: TrialOrder) -> None:
-    rank.begin(order, TrialStart(generation=session.generation()))
+    """Trains a trial to its end; where memory does not do, once more with half the batch at a time."""
+    try:
+        _train(session, rank, order, chunks=1)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            _give_up(session, order, error)
+            return
+        try:
+            _train(session, rank, order, chunks=2)
+        except (RuntimeError, MemoryError) as again:
+            _give_up(session, order, again)
+
+
+def _train(session: Session, rank: Rank, order: TrialOrder, chunks: int) -> None:
+    rank.begin(order, TrialStart(generation=session.generation(), chunks=chunks))
     while True:
         try:
             report = rank.step()
         except MtlsearchError as error:
             session.fail(order.number, str(error))
             return
-        except RuntimeError as error:  # torch's own errors: one bad configuration must not end the search
-            session.folder.trial(order.number).error.write_text(traceback.format_exc())
-            session.fail(order.number, f"{type(error).__name__}: {error}")
-            return
         assert report is not None, "the only rank is the main one"
         if session.report(order.number, report).stops:
             return
+        if session.folder.stop.exists():
+            raise Interrupted("stopped")
+
+
+def _give_up(session: Session, order: TrialOrder, error: Exception) -> None:
+    """torch's own errors: one bad configuration must not end the search."""
+    session.folder.trial(order.number).error.write_text("".join(traceback.format_exception(error)))
+    session.fail(order.number, f"{type(error).__name__}: {error}")

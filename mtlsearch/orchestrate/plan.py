@@ -6,6 +6,7 @@ import json
 import platform
 import random
 import subprocess
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -100,6 +101,8 @@ class Plan:
             "source": str(self.experiment.source),
             "overrides": list(self.experiment.overrides),
             "seed": self.experiment.search.seed,
+            "storage": self.experiment.search.storage,
+            "driver": uuid.uuid4().hex,
             "data": self.experiment.data.model_dump(mode="json"),
             "tasks": [task.model_dump() for task in self.tasks],
             "objective": self.experiment.objective.metric,
@@ -161,10 +164,11 @@ def check_machine(experiment: Experiment) -> None:
         ConfigError: one trial needs more CPUs than there are.
     """
     resources = experiment.resources
-    wanted, have = resources.workers_per_trial * resources.cpus_per_worker, num_cpus()
+    workers, have = resources.least_workers, num_cpus()
+    wanted = workers * resources.cpus_per_worker
     if wanted > have:
         raise ConfigError(
-            f"one trial needs {wanted} CPUs ({resources.workers_per_trial} workers of {resources.cpus_per_worker}), "
+            f"one trial needs {wanted} CPUs ({workers} workers of {resources.cpus_per_worker}), "
             f"but this machine has {have}. Lower resources.workers_per_trial, or give a cluster with --address.",
             experiment.where("resources", "workers_per_trial"),
         )

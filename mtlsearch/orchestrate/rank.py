@@ -11,7 +11,8 @@ from mtlsearch.config import DataConfig, ResourcesConfig
 from mtlsearch.data import open_store
 from mtlsearch.files import Files
 from mtlsearch.records import EpochReport, Scores, TrialOrder, TrialStart
-from mtlsearch.train import Checkpoints, TensorData, World, fit, score_test
+from mtlsearch.train import Checkpoints, TensorData, Watch, World, fit, score_test
+from mtlsearch.train.memory import limit_to_share
 
 
 class Rank:
@@ -38,11 +39,15 @@ class Rank:
     ) -> None:
         torch.set_num_threads(resources.cpus_per_worker)  # more would take the CPUs of other trials
         device = torch.device("cuda", 0) if resources.gpus_per_worker > 0 else torch.device("cpu")
+        if resources.shares_gpus:
+            limit_to_share(device, resources.gpus_per_worker)
         if address is None:
             self._world = World(device=device)
         else:
-            self._world = World.join(rank, size, address, device, resources.timeout)
+            shares_gpu = resources.shares_gpus
+            self._world = World.join(rank, size, address, device, resources.timeout, shares_gpu=shares_gpu)
         self._checkpoints = checkpoints
+        self.watch = Watch()
         gpu_share = min(1.0, resources.gpus_per_worker)
         self._data = TensorData.load(open_store(data), device, resources.feed, gpu_share=gpu_share)
         self._epochs: Generator[EpochReport | None, None, None] | None = None
@@ -50,10 +55,11 @@ class Rank:
     def begin(self, order: TrialOrder, start: TrialStart) -> None:
         """The next `step` trains this trial's next epoch, or tells once more of the last one."""
         self.close()
+        self.watch.begin(order.number, start.generation)
         world, checkpoints = replace(self._world, chunks=start.chunks), None
         if world.is_main:
             checkpoints = Checkpoints(self._checkpoints(order.number), start.generation)
-        self._epochs = fit(order, self._data.only(order.tasks), checkpoints, world)
+        self._epochs = fit(order, self._data.only(order.tasks), checkpoints, world, self.watch)
 
     def close(self) -> None:
         """Lets go of the trial."""
@@ -67,7 +73,11 @@ class Rank:
             TrialFailed: the trial cannot go on.
         """
         assert self._epochs is not None, "no trial was begun"
-        return next(self._epochs)
+        self.watch.works(True)
+        try:
+            return next(self._epochs)
+        finally:
+            self.watch.works(False)
 
     def score_test(self, order: TrialOrder) -> Scores:
         """The test scores of a finished trial."""

@@ -21,24 +21,44 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.autoscaler.sdk import request_resources
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from mtlsearch.config import ResourcesConfig
-from mtlsearch.errors import ConfigError, MtlsearchError
+from mtlsearch.errors import ConfigError, Interrupted, MtlsearchError
 from mtlsearch.orchestrate.faults import Fault, fault_of
+from mtlsearch.orchestrate.hub import draining_nodes, start_hub
 from mtlsearch.orchestrate.keeper import start_keeper
+from mtlsearch.orchestrate.lookout import Lookout
 from mtlsearch.orchestrate.plan import num_cpus
 from mtlsearch.orchestrate.session import Session
-from mtlsearch.orchestrate.trainable import FAILED, ORDER, REPORT, SETTING, START, TEST, TRACEBACK, Setting, Trial
+from mtlsearch.orchestrate.trainable import (
+    FAILED,
+    ORDER,
+    REPORT,
+    SETTING,
+    START,
+    TEST,
+    TRACEBACK,
+    Setting,
+    Trial,
+    bundle,
+)
 from mtlsearch.records import EpochReport, TrialOrder, TrialStart
 from mtlsearch.space import Experiment
 
 SLOTS_SECONDS = 2.0
 """How long an answer of the cluster's size is used."""
 
+JOIN_SECONDS = 900.0
+"""How long a cluster that grows on demand may take to have room for a first trial."""
+
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's least, nearly: trials read their data from memory-mapped files, not from Ray's object store."""
+
+STOP_SECONDS = 30.0
+"""How long a search that is asked to stop waits for its trials' checkpoints."""
 
 MOST_ACTORS = 10_000
 """No bound: as many trials run at once as the cluster has room for."""
@@ -68,7 +88,7 @@ def cluster(address: str | None, experiment: Experiment) -> Iterator[None]:
     if not joined:
         start_ray(address)
     try:
-        _check_capacity(experiment)
+        _await_capacity(experiment)
         yield
     finally:
         if not joined:
@@ -90,12 +110,18 @@ def search_on_ray(session: Session, address: str | None) -> None:
         folder,
         token=token,
         keeper=f"keeper-{token}",
+        hub=f"hub-{token}",
         driver_place=str(Path.cwd()),
     )
     bridge = Bridge(session, setting.json())
-    keeper = start_keeper(folder, setting.keeper) if address is not None else None
+    actors = [hub := start_hub(setting.hub)]
+    if address is not None:  # there may be hosts that do not see the folder
+        actors.append(start_keeper(folder, setting.keeper))
     # Tune insists on a place of its own. Nobody else's: it pickles what it keeps there.
-    with tempfile.TemporaryDirectory(prefix="mtlsearch-tune-", ignore_cleanup_errors=True) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="mtlsearch-tune-", ignore_cleanup_errors=True) as scratch,
+        Lookout(hub, session.folder, bridge, session.experiment.resources.timeout),
+    ):
         tune.Tuner(
             Trial,
             tune_config=tune.TuneConfig(
@@ -114,9 +140,12 @@ def search_on_ray(session: Session, address: str | None) -> None:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-    del keeper
+    for actor in actors:
+        ray.kill(actor)
     if bridge.error is not None:
         raise bridge.error
+    if session.folder.stop.exists():
+        raise Interrupted("stopped")
 
 
 @dataclass(frozen=True)
@@ -140,12 +169,15 @@ class Bridge:
         self.error: MtlsearchError | None = None
         self._resources = session.experiment.resources
         self._begun: dict[str, Begun] = {}
+        self._starts: dict[str, TrialStart] = {}
         self._again: deque[Begun] = deque()
         self._retries: Counter[int] = Counter()
         self._chunks: dict[int, int] = {}
         self._faults: dict[str, Fault] = {}
         self._untested: deque[TrialOrder] | None = None
-        self._slots, self._slots_until = 0, 0.0
+        self._workers, self._workers_until = 0, 0.0
+        self._hung: dict[int, str] = {}
+        self._stop_by: float | None = None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Tune pickles its searcher for a restore that never happens: a resume starts anew over the study."""
@@ -157,15 +189,17 @@ class Bridge:
         Raises:
             MtlsearchError: the search cannot go on.
         """
-        begun = self._next() if self.error is None and self._room() else None
+        workers = 0 if self._ending else self._free_workers()
+        begun = self._next() if workers else None
         if begun is None:
             return None
-        self._begun[trial_id] = begun
+        most = self._resources.most_workers
         start = TrialStart(
             generation=self.session.generation(),
-            workers=self._resources.workers_per_trial,
-            chunks=self._chunks.get(begun.order.number, 1),
+            workers=workers,
+            chunks=self._chunks.get(begun.order.number, 1) * -(-most // workers),  # as much memory as with the most
         )
+        self._begun[trial_id], self._starts[trial_id] = begun, start
         return {
             ORDER: begun.order.model_dump_json(),
             SETTING: self.setting,
@@ -177,7 +211,7 @@ class Bridge:
         """Whether the trial goes on."""
         if not self.session.report(self._begun[trial_id].order.number, report).stops:
             return True
-        del self._begun[trial_id]
+        del self._begun[trial_id], self._starts[trial_id]
         return False
 
     def note(self, trial_id: str, fault: Fault) -> None:
@@ -186,9 +220,9 @@ class Bridge:
 
     def ended(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tune's trial is over. One that the study ended before is not ours any more."""
-        begun = self._begun.pop(trial_id, None)
+        begun, start = self._begun.pop(trial_id, None), self._starts.pop(trial_id, None)
         fault = self._faults.pop(trial_id, None)
-        if begun is None or self.error is not None:
+        if begun is None or start is None or self._ending:  # what is not told stays as it is, for a resume
             return
         number = begun.order.number
         if begun.is_test and TEST in result:
@@ -198,14 +232,51 @@ class Bridge:
                 self.session.folder.trial(number).error.write_text(result[TRACEBACK])
             self._give_up(begun, result[FAILED])
         else:
+            if start.generation in self._hung:
+                fault = Fault("hung", self._hung.pop(start.generation))
             self._mend(begun, fault or Fault("error", "Tune gave it up without a reason"))
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing to start any more."""
-        if self.error is not None:
+        if self._ending:
             return True
         return self.session.finished and not self._again and self._untested is not None and not self._untested
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether trials may have different numbers of workers."""
+        return self._resources.least_workers < self._resources.most_workers
+
+    @property
+    def ends_now(self) -> bool:
+        """Whether what still runs is to be ended: on an error, or when who was asked to leave had time to."""
+        if self._stop_by is None:
+            return self.error is not None
+        return not self._begun or time.monotonic() > self._stop_by
+
+    @property
+    def _ending(self) -> bool:
+        return self.error is not None or self._stop_by is not None
+
+    # The lookout's thread calls these ----------------------------------------------------------------
+
+    def generations(self) -> dict[int, int]:
+        """Trial → generation, of the trials that are trained now."""
+        begun, starts = dict(self._begun), dict(self._starts)  # copies: Tune's thread goes on
+        both = ((each, starts.get(name)) for name, each in begun.items() if not each.is_test)
+        return {each.order.number: start.generation for each, start in both if start is not None}
+
+    def hangs(self, generation: int, reason: str) -> None:
+        """The processes of this start were ended, and why."""
+        self._hung[generation] = reason
+
+    def stop(self) -> None:
+        """Starts nothing more, and gives what runs time to leave."""
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + STOP_SECONDS
+
+    # Inside --------------------------------------------------------------------------------------------
 
     def _mend(self, begun: Begun, fault: Fault) -> None:
         """Hands the trial out again where that may help."""
@@ -254,12 +325,23 @@ class Bridge:
         waiting = self.session.ended_finals if self._untested is None else self._untested
         return waiting.popleft() if waiting else None
 
-    def _room(self) -> bool:
-        """Whether one more trial fits now. Tune would ask for one more than fits, before it can know the results
-        of those that run."""
-        if time.monotonic() > self._slots_until:  # asking the cluster takes 2 ms a question
-            self._slots, self._slots_until = _slots(self._resources), time.monotonic() + SLOTS_SECONDS
-        return len(self._begun) < self._slots
+    def _free_workers(self) -> int:
+        """Ranks for one more trial; 0 when it does not fit. Tune would ask for one more than fits, before it can know
+        the results of those that run.
+
+        As many trials as possible run at once, each with the least workers; where fewer are left, they share what is
+        free.
+        """
+        if time.monotonic() > self._workers_until:  # asking the cluster takes milliseconds
+            self._workers = room_for_workers(self._resources)
+            self._workers_until = time.monotonic() + SLOTS_SECONDS
+        running, most_at_once = self._starts.values(), self._resources.max_concurrent
+        free = self._workers - sum(start.workers for start in running)
+        least, most = self._resources.least_workers, self._resources.most_workers
+        if free < least or (most_at_once is not None and len(running) >= most_at_once):
+            return 0
+        waiting = max(1, min(free // least, self.session.num_left + len(self._again)))
+        return min(most, max(least, free // waiting))
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
@@ -295,11 +377,11 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
-        self._keeps_actors = False
+        self._keeps_actors = bridge.has_sizes
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """Has Tune keep idle actors. It would stop them while baselines are waited for, and start them anew after."""
-        if not self._keeps_actors:
+        if not self._keeps_actors:  # of one size: others' machines would be kept from those that need them
             controller._actor_cache.increase_max(trial.placement_group_factory, by=MOST_ACTORS)
             self._keeps_actors = True
 
@@ -327,8 +409,8 @@ class _AtEnd(tune.Stopper):  # type: ignore[misc]  # Ray has no types
         return False
 
     def stop_all(self) -> bool:
-        """Whether there is an error."""
-        return self._bridge.error is not None
+        """Whether to end now."""
+        return self._bridge.ends_now
 
 
 def start_ray(address: str | None) -> None:
@@ -363,26 +445,38 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def _check_capacity(experiment: Experiment) -> None:
+def _await_capacity(experiment: Experiment) -> None:
+    """Waits for machines to join where the space file says how many trials are wanted at once: a cluster that grows on
+    demand is told of them. Else what is there has to do.
+
+    Raises:
+        ConfigError: one trial asks for more than there is.
+    """
     resources = experiment.resources
-    have = ray.cluster_resources()
-    wanted = {
-        "CPU": float(resources.workers_per_trial * resources.cpus_per_worker),
-        "GPU": resources.workers_per_trial * resources.gpus_per_worker,
-    }
-    for name, amount in wanted.items():
-        if amount > have.get(name, 0.0):
-            raise ConfigError(
-                f"one trial needs {amount:g} {name}s ({resources.workers_per_trial} workers of "
-                f"{amount / resources.workers_per_trial:g}), but the cluster has {have.get(name, 0.0):g}. "
-                "Lower resources.workers_per_trial, or add machines.",
-                experiment.where("resources", "workers_per_trial"),
-            )
+    if resources.max_concurrent is not None:
+        wanted = resources.max_concurrent * resources.least_workers
+        request_resources(bundles=[bundle(resources)] * wanted)
+    deadline = time.monotonic() + (JOIN_SECONDS if resources.max_concurrent is not None else 0)
+    while room_for_workers(resources) < resources.least_workers:
+        if time.monotonic() > deadline:
+            raise ConfigError(_too_small(resources), experiment.where("resources", "workers_per_trial"))
+        time.sleep(SLOTS_SECONDS)
 
 
-def _slots(resources: ResourcesConfig) -> int:
-    have = ray.cluster_resources()
-    fits = [int(have.get("CPU", 0.0) // (resources.workers_per_trial * resources.cpus_per_worker))]
-    if resources.gpus_per_worker > 0:
-        fits.append(int(have.get("GPU", 0.0) / (resources.workers_per_trial * resources.gpus_per_worker) + 1e-9))
-    return max(1, min([*fits, *([resources.max_concurrent] if resources.max_concurrent else [])]))
+def _too_small(resources: ResourcesConfig) -> str:
+    have, need = ray.cluster_resources(), resources.least_workers
+    each = " and ".join(f"{amount:g} {name}s" for name, amount in bundle(resources).items())
+    total = ", ".join(f"{amount * need:g} {name}s" for name, amount in bundle(resources).items())
+    return (
+        f"one trial needs {total} ({need} workers of {each}), but the cluster has {have.get('CPU', 0.0):g} CPUs and "
+        f"{have.get('GPU', 0.0):g} GPUs, room for {room_for_workers(resources)} such workers. Lower "
+        "resources.workers_per_trial, or add machines."
+    )
+
+
+def room_for_workers(resources: ResourcesConfig) -> int:
+    """Ranks that fit on the machines that are there and are to stay."""
+    leaving = draining_nodes()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+    wanted = bundle(resources).items()
+    return sum(min(int(has.get(name, 0.0) / amount + 1e-9) for name, amount in wanted) for has in nodes)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
-import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mtlsearch.config import Served
+from mtlsearch.drivers import DriverClock
 from mtlsearch.files import write_whole
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import Decision, EpochMetrics, EpochReport, Scores, TrialOrder, TrialRecord
 from mtlsearch.report import Leaderboard, read_final, read_leaderboard
 from mtlsearch.report.leaderboard import best_epoch
-from mtlsearch.search import Earlier, Search, mend
+from mtlsearch.search import Earlier, Search, mend, study_of
 from mtlsearch.space import Experiment, flatten
 from mtlsearch.tracking import SearchState, Tracker
 
@@ -50,13 +50,13 @@ class Session:
     ) -> None:
         self.experiment, self.folder = experiment, folder
         self._trackers = trackers
-        self._clock = _WallClock(folder, clock)
+        self._clock = DriverClock(folder, clock)
         mend(folder.journal)
         wall = experiment.budget.wall
         self._search = Search(
             experiment,
             served,
-            folder.journal,
+            study_of(folder),
             past=lambda number: folder.trial(number).epochs(),
             seconds_left=None if wall is None else lambda: wall - self._clock.seconds(),
             earlier=lambda: earlier,
@@ -122,8 +122,8 @@ class Session:
         metrics, trial = report.metrics, self.folder.trial(number)
         is_new = metrics.epoch > self._last_epochs[number]
         if is_new:
+            trial.write_model(report.model)  # first: once the line is there, the epoch is not new any more
             trial.append(metrics)
-            trial.write_model(report.model)
             self._last_epochs[number] = metrics.epoch
         decision = self._search.report(number, metrics)
         if is_new:
@@ -138,6 +138,13 @@ class Session:
         self._search.fail(number, reason)
         self._ended(number)
 
+    @property
+    def num_left(self) -> int:
+        """Trials that are still to be started, at most."""
+        ended = sum(count for state, count in self._counts.items() if state != "RUNNING")
+        started = len(self._orders) + self._baselines_done + self._finals_done + ended
+        return max(0, self._search.num_trials + self._search.num_baselines + self._search.num_finals - started)
+
     def untested(self) -> list[TrialOrder]:
         """The top trials, the baselines and the final trials, as far as their test scores are missing."""
         records = self._search.records()
@@ -148,7 +155,8 @@ class Session:
         )
         rest = [record for record in complete if record.role != "trial"]
         folders = [self.folder.trial(record.number) for record in rest + ranked[:TOP_TRIALS]]
-        return [trial.read_order() for trial in folders if not trial.test.exists()]
+        here = (trial for trial in folders if trial.order.exists())  # not with another driver of the study
+        return [trial.read_order() for trial in here if not trial.test.exists()]
 
     def keep_test(self, number: int, scores: Scores) -> None:
         """Writes a trial's test scores, once."""
@@ -210,25 +218,3 @@ class Session:
         if self._best is None or self._best.value is None or record.value > self._best.value:
             self._best = record
             self._best_scores = best_epoch(self.folder.trial(record.number).epochs())
-
-
-class _WallClock:
-    """Seconds that drivers spent on this experiment: this one's, and each earlier one's until its last write."""
-
-    def __init__(self, folder: ExperimentFolder, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        path = folder.path / "drivers.json"
-        drivers = json.loads(path.read_text()) if path.exists() else []
-        now = time.time()
-        if drivers:
-            last_write = folder.journal.stat().st_mtime if folder.journal.exists() else drivers[-1]["started"]
-            drivers[-1].setdefault("ended", max(last_write, drivers[-1]["started"]))
-        self.num_drivers = len(drivers) + 1
-        self._before: float = sum(driver["ended"] - driver["started"] for driver in drivers)
-        self._started = clock()
-        self.token = secrets.token_hex(8)
-        write_whole(path, json.dumps([*drivers, {"started": now, "token": self.token}], indent=1))
-
-    def seconds(self) -> float:
-        """Wall time spent so far."""
-        return self._before + self._clock() - self._started

@@ -23,10 +23,11 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mtlsearch.config import DataConfig, ResourcesConfig
-from mtlsearch.errors import MtlsearchError
+from mtlsearch.errors import MtlsearchError, TrialLeft
 from mtlsearch.files import Files
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.orchestrate.faults import Fault, TrialEnded, fault_of
+from mtlsearch.orchestrate.hub import Pulses
 from mtlsearch.orchestrate.keeper import KeptFiles
 from mtlsearch.records import TrialOrder, TrialStart, json_of
 
@@ -53,6 +54,8 @@ class Setting:
     """What the folder's drivers.json holds: who sees that there, sees the folder."""
     keeper: str
     """Name of the actor that writes to the folder for who does not see it."""
+    hub: str
+    """Name of the actor that hears how far every rank is."""
     driver_place: str
     """The driver's working directory: data may be given relative to it."""
 
@@ -60,7 +63,7 @@ class Setting:
         """For `from_json`."""
         data, resources = self.data.model_dump(mode="json"), self.resources.model_dump(mode="json")
         fields = {"data": data, "resources": resources, "folder": str(self.folder)}
-        return json.dumps(fields | {key: getattr(self, key) for key in ("token", "keeper", "driver_place")})
+        return json.dumps(fields | {key: getattr(self, key) for key in ("token", "keeper", "hub", "driver_place")})
 
     @classmethod
     def from_json(cls, text: str) -> Setting:
@@ -76,7 +79,9 @@ class Setting:
 
         if Path(self.driver_place).is_dir():  # Ray's workers start where `ray start` was called
             os.chdir(self.driver_place)
-        return Rank(self.data, self.resources, self._checkpoints(), rank=rank, size=size, address=address)
+        made = Rank(self.data, self.resources, self._checkpoints(), rank=rank, size=size, address=address)
+        Pulses(self.hub, rank, made.watch)
+        return made
 
     def _checkpoints(self) -> Callable[[int], Files]:
         drivers = self.folder / "drivers.json"
@@ -100,6 +105,8 @@ class OtherRank:
         """This rank's part of an epoch."""
         try:
             self._rank.step()
+        except TrialLeft as left:
+            raise TrialEnded("preempted", str(left)) from left
         except MtlsearchError:
             raise
         except Exception as error:
@@ -115,11 +122,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """One bundle a rank."""
-        resources = Setting.from_json(config[SETTING]).resources
-        bundle = {"CPU": float(resources.cpus_per_worker)}
-        if resources.gpus_per_worker > 0:
-            bundle["GPU"] = resources.gpus_per_worker
-        return tune.PlacementGroupFactory([bundle] * _workers(config))
+        return tune.PlacementGroupFactory([bundle(Setting.from_json(config[SETTING]).resources)] * _workers(config))
 
     def setup(self, config: dict[str, Any]) -> None:
         """Makes the ranks and their process group."""
@@ -141,6 +144,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         try:
             report = self._rank.step()
             ray.get(pending, timeout=self._setting.resources.timeout)
+        except TrialLeft as left:
+            raise TrialEnded("preempted", str(left)) from left
         except MtlsearchError as error:
             self._wait(pending)
             return {FAILED: str(error), "done": True}
@@ -204,6 +209,12 @@ def _ended(error: Exception) -> TrialEnded:
         return error
     fault = fault_of(error)
     return TrialEnded(fault.kind, fault.reason)
+
+
+def bundle(resources: ResourcesConfig) -> dict[str, float]:
+    """What Ray is asked for, for one rank."""
+    gpus = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker > 0 else {}
+    return {"CPU": float(resources.cpus_per_worker)} | gpus
 
 
 def _workers(config: dict[str, Any]) -> int:

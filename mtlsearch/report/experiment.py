@@ -21,7 +21,7 @@ from mtlsearch.folder import ExperimentFolder, TrialFolder
 from mtlsearch.objective import gains
 from mtlsearch.records import EpochMetrics, ModelRecord, Role, Scores, TrialOrder, TrialRecord
 from mtlsearch.report.leaderboard import Leaderboard, best_epoch, read_leaderboard
-from mtlsearch.search import read_records
+from mtlsearch.search import read_records, study_of
 from mtlsearch.search.importance import Importance, read_importance
 from mtlsearch.space import flatten
 
@@ -109,7 +109,7 @@ class Facts:
             }
             for task in self.tasks
         }
-        return read_importance(self.folder.journal, scores)
+        return read_importance(study_of(self.folder), scores)
 
     def of_role(self, role: Role) -> list[TrialFacts]:
         """The trials, baselines or final trials, by number."""
@@ -140,7 +140,7 @@ def read_experiment_facts(folder: ExperimentFolder) -> Facts:
         ConfigError: one of its files is damaged.
     """
     plan = folder.read_plan()
-    records = read_records(folder.journal)
+    records = read_records(study_of(folder))
     return Facts(
         folder=folder,
         plan=plan,

@@ -11,12 +11,12 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
+from mtlsearch.search.place import StudyPlace
 from mtlsearch.search.study import is_apart, read_trials
 
 FEWEST = 8
@@ -40,13 +40,13 @@ class Importance:
     tasks: Mapping[str, Shares]
 
 
-def read_importance(journal: Path, scores: Mapping[str, Mapping[int, float]]) -> Importance:
+def read_importance(place: StudyPlace, scores: Mapping[str, Mapping[int, float]]) -> Importance:
     """Of a study's complete trials.
 
     Args:
         scores: task → trial → its main metric, turned so that higher is better.
     """
-    complete = [trial for trial in read_trials(journal) if trial.state == TrialState.COMPLETE and not is_apart(trial)]
+    complete = [trial for trial in read_trials(place) if trial.state == TrialState.COMPLETE and not is_apart(trial)]
     if not complete:
         return Importance(num_trials=0, objective={}, tasks={task: {} for task in scores})
     study = _study(complete)

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial
 
 from mtlsearch.errors import ConfigError, Where
+from mtlsearch.search.history import History
+
+T = TypeVar("T")
 
 
 class AtomicJournal(JournalFileBackend):
@@ -54,29 +59,70 @@ class AtomicJournal(JournalFileBackend):
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """The file's logs, then the ones that wait in this transaction."""
         if self._pending is None:
-            yield from super().read_logs(log_number_from)
+            yield from self._read_file(log_number_from)
             return
         if self._on_disk is None:  # the lock is ours, so the file cannot grow while we are inside
             self._on_disk = log_number_from
-            for log in super().read_logs(log_number_from):
+            for log in self._read_file(log_number_from):
                 self._on_disk += 1
                 yield log
-        yield from list(self._pending)[max(0, log_number_from - self._on_disk) :]
+        yield from self._pending[max(0, log_number_from - self._on_disk) :]  # a slice: it may grow while they are read
+
+    def _read_file(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """The file's logs. Every question to the study looks for new ones, and mostly there are none."""
+        if self._log_number_offset.get(log_number_from) != self._path.stat().st_size:
+            yield from super().read_logs(log_number_from)
 
     def _append(self, logs: list[dict[str, Any]]) -> None:
         lines = b"".join(_line(log) for log in logs)
         with self._path.open("ab", buffering=0) as file:
             file.write(lines)
             os.fsync(file.fileno())
-        self._remember(logs, len(lines))
+        self._remember(len(logs), len(lines))
 
-    def _remember(self, logs: list[dict[str, Any]], size: int) -> None:
-        """Tells Optuna's reader where the new lines end. Without that it reads the file from its start next time."""
-        last = max(self._log_number_offset)
-        if self._log_number_offset[last] + size != self._path.stat().st_size:
-            return  # lines that we have not read stand between
-        for number, log in enumerate(logs, start=last):
-            self._log_number_offset[number + 1] = self._log_number_offset[number] + len(_line(log))
+    def _remember(self, num_logs: int, size: int) -> None:
+        """Tells Optuna's reader where the new lines end. Without that it reads the file from its start next time.
+
+        Where each line before them began is forgotten: nobody asks, and a long search has hundreds of thousands.
+        """
+        last = next(reversed(self._log_number_offset))
+        end = self._log_number_offset[last] + size
+        if end == self._path.stat().st_size:  # else lines that we have not read stand between
+            self._log_number_offset = {0: 0, last + num_logs: end}
+
+
+class StudyJournal(JournalStorage):
+    """Optuna's storage over a journal, with the history of its one study.
+
+    Args:
+        is_apart: whether no sampler or pruner is to know of a trial.
+    """
+
+    def __init__(self, journal: AtomicJournal, is_apart: Callable[[FrozenTrial], bool]) -> None:
+        self.history = History()
+        self._is_apart = is_apart
+        super().__init__(journal)
+
+    def _sync_with_backend(self) -> None:
+        """Reads what is new, as Optuna's does, and tells the history of each trial that changed."""
+        replay = self._replay_result
+        for log in self._backend.read_logs(replay.log_number_read):
+            trial_id = log["trial_id"] if "trial_id" in log else len(replay._trials)  # of the one that is created
+            before = replay._trials.get(trial_id)
+            replay.apply_logs((log,))
+            after = replay._trials.get(trial_id)
+            if after is None or after is before:
+                continue
+            if self._is_apart(after):
+                self.history.apart[after.number] = after
+            else:
+                self.history.changed(after)
+
+    def transact(self, work: Callable[[], T]) -> T:
+        """What the work writes to the study reaches the disk whole or not at all."""
+        assert isinstance(self._backend, AtomicJournal)
+        with self._backend.transaction():
+            return work()
 
 
 def _line(log: dict[str, Any]) -> bytes:

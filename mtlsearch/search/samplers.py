@@ -31,6 +31,8 @@ from mtlsearch.config.trial import TrialConfig
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.records import derive_seed
 from mtlsearch.search.experimental import used_on_purpose
+from mtlsearch.search.history import Kept, history_of
+from mtlsearch.search.tpe import IndexedTpe, Known
 from mtlsearch.space import CategoryDomain, FloatDomain, IntDomain, Space
 
 MAX_DRAWS = 1000
@@ -98,6 +100,7 @@ class TreeSampler(BaseSampler):
     def __init__(self, config: SamplerConfig, space: Space, seed: int, admits: Admits) -> None:
         self._config, self._tree, self._seed, self._admits = config, space, seed, admits
         self._space = distributions(space)
+        self._known = Kept[Known]()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All parameters: which of them are active comes out of the draw."""
@@ -126,7 +129,9 @@ class TreeSampler(BaseSampler):
         """Nothing: no sampler here keeps state outside of the study."""
 
     def _draw(self, study: Study, trial: FrozenTrial, seed: int) -> _Drawn:
-        inner = self._inner(seed)
+        inner = self._inner(study, seed)
+        if isinstance(inner, IndexedTpe) and inner.is_bounded:
+            return self._draw_branch(inner, study, trial)
         joint = inner.infer_relative_search_space(study, trial)
         if isinstance(self._config, QmcConfig):
             joint = self._space  # the sequence covers the whole tree; inactive coordinates are not used
@@ -137,17 +142,23 @@ class TreeSampler(BaseSampler):
 
         return _Drawn(known, alone)
 
-    def _inner(self, seed: int) -> BaseSampler:
+    def _draw_branch(self, inner: IndexedTpe, study: Study, trial: FrozenTrial) -> _Drawn:
+        """Only parameters of the branches that are taken, each when it is asked for."""
+        known = dict(trial.system_attrs.get("fixed_params", {}))
+
+        def alone(name: str) -> Any:
+            known.update(inner.sample_group(study, trial, name) | known)
+            return known[name] if name in known else inner.sample_independent(study, trial, name, self._space[name])
+
+        return _Drawn(known, alone)
+
+    def _inner(self, study: Study, seed: int) -> BaseSampler:
         with used_on_purpose():
             match self._config:
                 case TpeConfig():
-                    return optuna.samplers.TPESampler(
-                        n_startup_trials=self._config.n_startup_trials,
-                        multivariate=True,
-                        group=True,
-                        constant_liar=True,
-                        seed=seed,
-                    )
+                    history = history_of(study)
+                    known = None if history is None else self._known.over(history, Known)
+                    return IndexedTpe(known, self._config.n_startup_trials, seed)
                 case RandomConfig():
                     return optuna.samplers.RandomSampler(seed)
                 case QmcConfig():  # one sequence for the whole search; the study counts the place in it

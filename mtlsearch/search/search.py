@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,16 +24,20 @@ from mtlsearch.config.task import LOWER_IS_BETTER
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.records import CONTINUE, Decision, EpochMetrics, TrialOrder, TrialRecord, derive_seed
 from mtlsearch.search.finals import plan_finals
-from mtlsearch.search.fixed import admits, baseline_config
+from mtlsearch.search.fixed import admits, baseline_config, identity
+from mtlsearch.search.place import Database, StudyPlace
 from mtlsearch.search.pruners import build_pruner
 from mtlsearch.search.samplers import Asked, GridSampler, build_sampler, distributions
 from mtlsearch.search.study import (
     BASELINE,
+    FINAL,
     OUTCOME,
     SCORE,
+    TRAIN_LOSS,
     Again,
-    StudyFile,
+    OpenStudy,
     again_of,
+    check_study,
     is_apart,
     is_own,
     record_of,
@@ -55,13 +59,26 @@ def first_configurations(
         return search.rehearse(count)
 
 
+def check_storage(experiment: Experiment, served: Served, data_digest: str | None = None) -> None:
+    """Looks, without writing, whether a new driver can join the study that the space file names.
+
+    Args:
+        data_digest: None where the data has not been read yet.
+    Raises:
+        ConfigError: the database does not answer, or its study of this name is another experiment's.
+    """
+    if experiment.search.storage is not None:
+        place = Database(experiment.search.storage, experiment.name, driver="", folder="", data_digest=data_digest)
+        check_study(place, identity(experiment, served.tasks, data_digest))
+
+
 class Search:
     """One experiment's search over one study.
 
     Args:
         experiment: what the space file says.
         served: the tasks that are learned, and on what.
-        journal: the study's file; what it holds already is where the search goes on.
+        place: where the study is; what it holds already is where the search goes on.
         past: trial number → epochs measured so far, also by drivers before this one.
         seconds_left: wall time that is left; None for no limit.
         earlier: what is taken over from an earlier search; asked before the first trial.
@@ -71,7 +88,7 @@ class Search:
         self,
         experiment: Experiment,
         served: Served,
-        journal: Path,
+        place: StudyPlace,
         *,
         past: Callable[[int], list[EpochMetrics]],
         seconds_left: Clock | None = None,
@@ -84,12 +101,13 @@ class Search:
             min(self._budget.trials, len(sampler)) if isinstance(sampler, GridSampler) else self._budget.trials
         )
         pruner = build_pruner(experiment.search.pruner, self._budget.epochs)
-        self._file = StudyFile(journal, experiment.name, sampler, pruner)
+        data_digest = place.data_digest if isinstance(place, Database) else None
+        agreed = identity(experiment, served.tasks, data_digest)
+        self._file = OpenStudy(place, experiment.name, sampler, pruner, agreed)
         self._study = self._file.study
         self._history: dict[int, list[EpochMetrics]] = {}
-        self._past = past
-        self._num_finals = sum(again_of(trial) is not None for trial in self._study.all_trials())
         self._running: set[int] = set()
+        self._ended_baselines: dict[str, FrozenTrial] | None = None
         self._unfinished = deque(self._take_up(past))
 
     # What to start -------------------------------------------------------------------------------------
@@ -100,38 +118,39 @@ class Search:
         Raises:
             MtlsearchError: a single-task baseline failed, so Δ has no reference.
         """
-        if self._unfinished:
-            trial = self._unfinished.popleft()
-        elif (task := self._next_baseline()) is not None:
-            with self._file.transaction():
-                trial = self._file.create_baseline(task)
-        elif (again := self._next_final()) is not None:
-            with self._file.transaction():
-                trial = self._file.create_final(again)
-            self._num_finals += 1
-        elif self._baselines_running() or not self._may_start():
+        trial = self._unfinished.popleft() if self._unfinished else self._file.transact(self._start)
+        if trial is None:
             return None
-        else:
-            self._check_baselines()
-            with self._file.transaction():
-                trial = self._ask()
         self._running.add(trial.number)
         self._history.setdefault(trial.number, [])
         return self._order(trial)
 
+    def _start(self) -> FrozenTrial | None:
+        """Decides by what the study holds, in which other drivers may have started trials since."""
+        if (task := self._next_baseline()) is not None:
+            return self._file.create_baseline(task)
+        if (again := self._next_final()) is not None:
+            return self._file.create_final(again)
+        if self._baselines_running() or not self._may_start():
+            return None
+        self._check_baselines()
+        return self._ask()
+
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing will be started any more."""
-        return not (self._running or self._unfinished) and self._search_ended() and self._next_final() is None
+        """Whether this driver has nothing that runs and nothing to start any more. Other drivers' trials may run."""
+        if self._running or self._unfinished or self._next_baseline() is not None or self._may_start():
+            return False
+        return self._next_final() is None
 
     def rehearse(self, count: int) -> list[TrialConfig]:
         """Asks for the first trials without running any. The study is of no other use after that."""
         while (task := self._next_baseline()) is not None:
-            self._file.create_baseline(task)
+            self._file.transact(partial(self._file.create_baseline, task))
         earlier = self._earlier()
         if earlier is not None:  # what comes after these may depend on its history
             count = min(count, len(self._experiment.search.enqueue) + len(earlier.best))
-        asked = (self._ask() for _ in range(min(count, self._most_trials)))
+        asked = (self._file.transact(self._ask) for _ in range(min(count, self._most_trials)))
         return [self._experiment.space.config(trial.params) for trial in asked]
 
     # What becomes of it --------------------------------------------------------------------------------
@@ -147,19 +166,28 @@ class Search:
         history.append(metrics)
         if metrics.epoch in trial.intermediate_values:
             return CONTINUE
-        with self._file.transaction():
+
+        def take() -> Decision:
             decision = self._decide(trial, history)
             if decision.stops:
                 self._tell(trial, decision, history)
+            return decision
+
+        decision = self._file.transact(take)
         if decision.stops:
-            self._running.discard(number)
+            self._forget(number)
         return decision
 
     def fail(self, number: int, reason: str) -> None:
         """Ends a trial that cannot go on; the search goes on without it."""
-        with self._file.transaction():
-            self._tell(self._file.trial(number), Decision("FAIL", reason), self._history.get(number, []))
+        trial, history = self._file.trial(number), self._history.get(number, [])
+        self._file.transact(lambda: self._tell(trial, Decision("FAIL", reason), history))
+        self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        """A trial that has ended is in the study, and its epochs are in its folder."""
         self._running.discard(number)
+        self._history.pop(number, None)
 
     # What is known -------------------------------------------------------------------------------------
 
@@ -220,17 +248,19 @@ class Search:
         assert decision.state is not None
         value = None
         if decision.state == "COMPLETE":
-            best = max(metrics.objective for metrics in history)
-            value = best
+            best = max(history, key=lambda metrics: metrics.objective)
+            value = best.objective
             if (task := task_of(trial)) is not None:
+                self._file.note(trial, SCORE, -value if self._main_metric(task) in LOWER_IS_BETTER else value)
+                if task in best.train_loss:
+                    self._file.note(trial, TRAIN_LOSS, best.train_loss[task])
                 value = 0.0  # its gain over itself
-                self._file.note(trial, SCORE, -best if self._main_metric(task) in LOWER_IS_BETTER else best)
         self._file.tell(trial, TrialState[decision.state], value, decision.reason)
 
     def _take_up(self, past: Callable[[int], list[EpochMetrics]]) -> Iterator[FrozenTrial]:
         """Trials that ran when the last driver ended, after deciding on the epochs that it did not hear of."""
-        for trial in self._study.all_trials():
-            if trial.state != TrialState.RUNNING:
+        for trial in self._file.all_trials():
+            if trial.state != TrialState.RUNNING or not self._file.is_mine(trial):
                 continue
             heard = trial.last_step or 0
             epochs = past(trial.number)
@@ -244,9 +274,13 @@ class Search:
         return self._experiment.objective.metric == "delta"
 
     def _baselines(self) -> dict[str, FrozenTrial]:
-        """Task → its baseline, for those made so far; they are the study's first trials."""
-        first = self._study.all_trials()[: len(self._tasks)]
-        return {trial.user_attrs[BASELINE]: trial for trial in first if BASELINE in trial.user_attrs}
+        """Task → its baseline, for those made so far."""
+        if self._ended_baselines is not None:
+            return self._ended_baselines
+        made = {t.user_attrs[BASELINE]: t for t in self._file.apart() if BASELINE in t.user_attrs}
+        if len(made) == len(self._tasks) and all(trial.state.is_finished() for trial in made.values()):
+            self._ended_baselines = made
+        return made
 
     def _next_baseline(self) -> str | None:
         if not self._uses_baselines:
@@ -257,18 +291,23 @@ class Search:
     def _baselines_running(self) -> bool:
         return self._uses_baselines and any(not trial.state.is_finished() for trial in self._baselines().values())
 
+    @property
+    def _num_finals(self) -> int:
+        """Made so far."""
+        return sum(FINAL in trial.user_attrs for trial in self._file.apart())
+
     def _may_start(self) -> bool:
         if self._num_finals or (self._seconds_left is not None and self._seconds_left() <= 0):
             return False
-        return sum(map(is_own, self._study.get_trials(deepcopy=False))) < self._most_trials
+        return self._study.tally().num_own < self._most_trials
 
     def _search_ended(self) -> bool:
-        """Whether all is over but the final trials."""
+        """Whether all is over but the final trials, with every driver."""
         if self._num_finals:
             return True
         if self._unfinished or self._next_baseline() or self._baselines_running() or self._may_start():
             return False
-        return not any(trial.state == TrialState.RUNNING for trial in self._study.get_trials(deepcopy=False))
+        return not self._study.tally().states[TrialState.RUNNING]
 
     def _next_final(self) -> Again | None:
         if self._experiment.final is None or not self._search_ended() or self._num_finals == len(self._finals):
@@ -286,9 +325,9 @@ class Search:
         return admits(self._experiment, self._served, config)
 
     def _ask(self) -> FrozenTrial:
-        if not self._study.get_trials(deepcopy=False):
+        if not self._study.tally().num_trials:
             self._enqueue()
-        trial = self._study.ask()
+        trial = self._file.ask()
         self._experiment.space.suggest(Asked(trial))
         return self._file.trial(trial.number)
 
@@ -341,9 +380,8 @@ class Search:
     @cached_property
     def _reference_losses(self) -> dict[str, float]:
         """Task → its baseline's training loss in the epoch that was its best; asked when all baselines have ended."""
-        epochs = {task: self._past(trial.number) for task, trial in self._baselines().items()}
-        best = {task: max(past, key=lambda each: each.objective) for task, past in epochs.items() if past}
-        return {task: each.train_loss[task] for task, each in best.items() if task in each.train_loss}
+        made = self._baselines().items()
+        return {task: trial.user_attrs[TRAIN_LOSS] for task, trial in made if TRAIN_LOSS in trial.user_attrs}
 
     def _reference(self) -> dict[str, float]:
         """Task → its baseline's main metric."""

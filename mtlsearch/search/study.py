@@ -8,12 +8,12 @@ round: samplers and pruners know them, but they are no trials of this experiment
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -21,9 +21,14 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+if TYPE_CHECKING:
+    from mtlsearch.search.database import DatabaseStorage
+
 from mtlsearch.errors import ConfigError
 from mtlsearch.records import Role, State, TrialRecord
-from mtlsearch.search.journal import AtomicJournal, check_lines
+from mtlsearch.search.history import History, Kept, Tally, history_of
+from mtlsearch.search.journal import AtomicJournal, StudyJournal, check_lines
+from mtlsearch.search.place import Database, StudyPlace
 
 BASELINE = "baseline"
 """User attribute of a single-task baseline: its task."""
@@ -35,6 +40,14 @@ IMPORTED = "imported"
 """User attribute of an earlier search's trial: that search's folder and the trial's number there."""
 OUTCOME = "outcome"
 """User attribute of every finished trial: why it ended."""
+TRAIN_LOSS = "train_loss"
+"""User attribute of a finished baseline: its task's training loss in its best epoch."""
+DRIVER = "driver"
+"""User attribute of a trial in a database: the driver that started it, and the folder that it is in."""
+EXPERIMENT = "experiment"
+"""User attribute of a study in a database: what its drivers must agree on."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,10 @@ class SearchStudy(optuna.Study):
     Every look at a study's trials by Optuna's samplers and pruners goes through the methods overridden here.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._kept = Kept[Tally]()
+
     def _get_trials(
         self,
         deepcopy: bool = True,
@@ -78,32 +95,78 @@ class SearchStudy(optuna.Study):
         return [trial for trial in trials if not is_apart(trial)]
 
     def _get_best_trial(self, deepcopy: bool) -> FrozenTrial:
-        complete = self._get_trials(deepcopy=deepcopy, states=(TrialState.COMPLETE,))
-        if not complete:
+        best = self.tally().best
+        if best is None:
             raise ValueError("no trial is complete")
-        return max(complete, key=lambda trial: (trial.value, -trial.number))
+        return copy.deepcopy(best) if deepcopy else best
+
+    def _pop_waiting_trial_id(self) -> int | None:
+        return super()._pop_waiting_trial_id() if self.tally().waiting else None
+
+    @property
+    def history(self) -> History | None:
+        """The trials as they change, where the storage tells."""
+        return getattr(self._storage, "history", None)
+
+    def tally(self) -> Tally:
+        """How many trials there are, as samplers and pruners see them."""
+        if (history := history_of(self)) is not None:
+            return self._kept.over(history, lambda: Tally(is_own))
+        tally = Tally(is_own)
+        for trial in self._get_trials(deepcopy=False):
+            tally.changed(None, trial)
+        return tally
 
     def all_trials(self) -> list[FrozenTrial]:
         """With baselines and final trials, in the order of their numbers. Not copies: do not change them."""
         return super()._get_trials(deepcopy=False)
 
 
-class StudyFile:
-    """A study in a journal file, opened by the one driver that may write to it."""
+class OpenStudy:
+    """A study as a driver writes to it: the only one of a journal, or one of several of a database.
 
-    def __init__(self, path: Path, name: str, sampler: BaseSampler, pruner: optuna.pruners.BasePruner) -> None:
+    Args:
+        experiment: what all drivers of a database must agree on.
+    """
+
+    def __init__(
+        self,
+        place: StudyPlace,
+        name: str,
+        sampler: BaseSampler,
+        pruner: optuna.pruners.BasePruner,
+        experiment: Mapping[str, Any],
+    ) -> None:
         optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
-        self._journal = AtomicJournal(path)
-        storage = optuna.storages.JournalStorage(self._journal)
-        with self.transaction():
-            self.study = _open(storage, name, sampler, pruner)
-        self._ids: dict[int, int] = {trial.number: trial._trial_id for trial in self.study.all_trials()}
+        self._driver = place if isinstance(place, Database) else None
+        self._storage = _storage(place)
+        self.study = self.transact(lambda: _open(self._storage, name, sampler, pruner))
+        if isinstance(place, Database):
+            self.transact(lambda: self._agree(place, experiment))
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """What is written to the study inside reaches the disk whole or not at all."""
-        with self._journal.transaction():
-            yield
+    def transact(self, work: Callable[[], T]) -> T:
+        """What the work writes to the study is stored whole or not at all. The work may have to be done again: but for
+        the study, it must leave everything as it was."""
+        return self._storage.transact(work)
+
+    def _agree(self, place: Database, experiment: Mapping[str, Any]) -> None:
+        found = self._storage.get_study_user_attrs(self.study._study_id).get(EXPERIMENT)
+        if found is None and not self.all_trials():
+            self._storage.set_study_user_attr(self.study._study_id, EXPERIMENT, experiment)
+        else:
+            check_agreement(place, found, experiment)
+
+    def all_trials(self) -> list[FrozenTrial]:
+        """By number. Not copies: do not change them."""
+        return self.study.all_trials()
+
+    def apart(self) -> list[FrozenTrial]:
+        """The baselines and final trials, by number. Not copies: do not change them."""
+        return list(self._storage.history.apart.values())
+
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        """Whether this driver, or one before it over the same folder, has started the trial."""
+        return self._driver is None or trial.user_attrs.get(DRIVER, {}).get("id") == self._driver.driver
 
     def create_baseline(self, task: str) -> FrozenTrial:
         """A RUNNING trial that no sampler has a hand in."""
@@ -114,9 +177,21 @@ class StudyFile:
         return self._create({FINAL: asdict(again)})
 
     def _create(self, user_attrs: dict[str, Any]) -> FrozenTrial:
-        storage, study_id = self.study._storage, self.study._study_id
-        template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=user_attrs)
-        return storage.get_trial(storage.create_new_trial(study_id, template_trial=template))
+        template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=user_attrs | self._stamp)
+        return self._storage.get_trial(self._storage.create_new_trial(self.study._study_id, template_trial=template))
+
+    @property
+    def _stamp(self) -> dict[str, Any]:
+        if self._driver is None:
+            return {}
+        return {DRIVER: {"id": self._driver.driver, "folder": self._driver.folder}}
+
+    def ask(self) -> optuna.Trial:
+        """A new trial, without parameters yet; what was enqueued comes first."""
+        trial = self.study.ask()
+        for attribute, value in self._stamp.items():
+            self._storage.set_trial_user_attr(trial._trial_id, attribute, value)
+        return trial
 
     def add_imported(self, folder: Path, record: TrialRecord, ranges: Mapping[str, BaseDistribution]) -> None:
         """Adds an ended trial of an earlier search."""
@@ -133,17 +208,16 @@ class StudyFile:
 
     def trial(self, number: int) -> FrozenTrial:
         """A trial as it stands. Not a copy: do not change it."""
-        if number not in self._ids:
-            self._ids = {trial.number: trial._trial_id for trial in self.study.all_trials()}
-        return self.study._storage.get_trial(self._ids[number])
+        storage = self._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number))
 
     def note(self, trial: FrozenTrial, attribute: str, value: str | float) -> None:
         """Stores a user attribute of the trial."""
-        self.study._storage.set_trial_user_attr(trial._trial_id, attribute, value)
+        self._storage.set_trial_user_attr(trial._trial_id, attribute, value)
 
     def report(self, trial: FrozenTrial, epoch: int, value: float) -> None:
         """Stores an intermediate value."""
-        self.study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
+        self._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
 
     def should_prune(self, trial: FrozenTrial) -> bool:
         """Asks the pruner, once per report: it may note what it answered."""
@@ -176,36 +250,90 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         candidate=again.candidate if again is not None else None,
         repeat=again.repeat if again is not None else 0,
         intermediate=dict(trial.intermediate_values),
+        folder=trial.user_attrs.get(DRIVER, {}).get("folder", ""),
     )
 
 
-def read_records(path: Path) -> list[TrialRecord]:
-    """All trials of a journal that this experiment started, by number, without becoming its writer.
+def read_records(place: StudyPlace) -> list[TrialRecord]:
+    """All trials of a study that this experiment started, by number, without becoming its writer.
 
     Raises:
-        ConfigError: the file is damaged, or holds several studies.
+        ConfigError: the file is damaged, or holds several studies; the database does not answer.
     """
-    return [record_of(trial) for trial in read_trials(path)]
+    return [record_of(trial) for trial in read_trials(place)]
 
 
-def read_trials(path: Path) -> list[FrozenTrial]:
+def read_trials(place: StudyPlace) -> list[FrozenTrial]:
     """The same as Optuna has them. Not copies: do not change them.
 
     Raises:
-        ConfigError: the file is damaged, or holds several studies.
+        ConfigError: the file is damaged, or holds several studies; the database does not answer.
     """
+    optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
+    if isinstance(place, Database):
+        from mtlsearch.search.database import read_study  # SQLAlchemy and psycopg, for those who use them
+
+        trials, _ = read_study(place)
+    else:
+        trials = _read_journal(place)
+    return [trial for trial in trials if is_own(trial)]
+
+
+def _read_journal(path: Path) -> list[FrozenTrial]:
     if not path.exists():
         return []
     check_lines(path)
-    optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     studies = storage.get_all_studies()
     if not studies:
         return []  # the driver has not come to its first trial
     if len(studies) > 1:
         raise ConfigError(f"{path} must hold one study, found {len(studies)}. Restore it, or start anew.")
-    trials = storage.get_all_trials(studies[0]._study_id, deepcopy=False)
-    return [trial for trial in trials if is_own(trial)]
+    return storage.get_all_trials(studies[0]._study_id, deepcopy=False)
+
+
+def check_study(place: StudyPlace, experiment: Mapping[str, Any]) -> None:
+    """Looks whether a search can have its study there, without writing.
+
+    Args:
+        experiment: what all drivers of a database must agree on, as far as it is known.
+    Raises:
+        ConfigError: the database does not answer, or has another experiment's study of this name.
+    """
+    if not isinstance(place, Database):
+        return
+    from mtlsearch.search.database import read_study
+
+    trials, attributes = read_study(place)
+    if trials or EXPERIMENT in attributes:
+        check_agreement(place, attributes.get(EXPERIMENT), experiment)
+
+
+def check_agreement(place: Database, found: Mapping[str, Any] | None, experiment: Mapping[str, Any]) -> None:
+    """Refuses a driver that would search something else.
+
+    Raises:
+        ConfigError: with what differs.
+    """
+    if found is None:
+        differ = "was not made by mtlsearch"
+    else:
+        names = [name for name in experiment if found.get(name) != experiment[name]]
+        if not names:
+            return
+        differ = f"is another experiment's, which differs in {', '.join(names)}"
+    raise ConfigError(
+        f"all drivers of a study must do the same search, but the study {place.study!r} in {place.url} {differ}. "
+        "Run the same space file, or take another name with --set name=NAME."
+    )
+
+
+def _storage(place: StudyPlace) -> StudyJournal | DatabaseStorage:
+    if isinstance(place, Path):
+        return StudyJournal(AtomicJournal(place), is_apart)
+    from mtlsearch.search.database import DatabaseStorage
+
+    return DatabaseStorage(place, is_apart)
 
 
 def _open(

@@ -18,6 +18,7 @@ from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import TrialRecord
 from mtlsearch.search.fixed import admits, baseline_config
+from mtlsearch.search.place import study_of
 from mtlsearch.search.study import read_records
 from mtlsearch.space import Experiment, Space, read_experiment
 
@@ -63,7 +64,7 @@ def read_earlier(experiment: Experiment, served: Served, data_digest: str | None
         earlier = ExperimentFolder.open(folder)
         plan = earlier.read_plan()
         before = read_experiment(earlier.space, tuple(plan["overrides"]))
-        records = [record for record in read_records(earlier.journal) if record.role == "trial"]
+        records = [record for record in read_records(study_of(earlier)) if record.role == "trial"]
     except ConfigError as error:
         raise ConfigError(
             f"search.warm_start must be an earlier search's folder: {error}",

@@ -75,7 +75,9 @@ def report(error: ValidationError, config: type[Config], spot: Spot) -> None:
         if any(keys == other[: len(keys)] and keys != other for other in plain):
             continue  # pydantic also calls a list too short whose items are wrong
         at = walk(spot, keys)
-        at.wrong(must_be(at.name, details, at.value) + _hint(at.value, _described(config, spot, keys)))
+        is_said = any(detail["type"] == "value_error" for detail in details)  # by the field itself
+        hint = "" if is_said else _hint(at.value, _described(config, spot, keys))
+        at.wrong(must_be(at.name, details, at.value) + hint)
 
 
 def _unknown(config: type[Config], spot: Spot, keys: Keys) -> str:

@@ -5,5 +5,6 @@ from mtlsearch.train.distributed import World
 from mtlsearch.train.held_out import score_test
 from mtlsearch.train.loop import fit
 from mtlsearch.train.tensors import TensorData
+from mtlsearch.train.watch import Watch
 
-__all__ = ["Checkpoints", "TensorData", "World", "fit", "score_test"]
+__all__ = ["Checkpoints", "TensorData", "Watch", "World", "fit", "score_test"]

@@ -89,7 +89,7 @@ class Stratified(Sampling):
         self._num_rows, self._num_rare = 0, Counter()
         for block, length_N, num_steps, seed in whole_blocks(self._data, world, generator, batch_size):
             rare, draw = self._rare(block), torch.Generator().manual_seed(seed)
-            batches = stratified(rare.has_NR, rare.part, length_N, batch_size, world.size, draw)
+            batches = stratified(rare.has_NR, rare.part, length_N, batch_size, world.num_parts, draw)
             for rows_B in islice(batches, num_steps):
                 self._count(rare, rows_B)
                 if step >= skip:
@@ -158,9 +158,9 @@ def whole_blocks(data: TensorData, world: World, generator: torch.Generator, bat
         length_N = None if block.lengths is None else block.lengths.cpu().clamp(max=data.targets.most_steps)
         if length_N is None:
             whole, rest = divmod(block.num_rows, batch_size)
-            num_steps = (whole if batch_size >= world.size else 0) + (rest >= world.size)
+            num_steps = (whole if batch_size >= world.num_parts else 0) + (rest >= world.num_parts)
         else:
-            num_steps = sum(1 for _ in bucketed(length_N[None], batch_size, world.size, start.clone_state()))
+            num_steps = sum(1 for _ in bucketed(length_N[None], batch_size, world.num_parts, start.clone_state()))
         yield WholeBlock(block, length_N, num_steps, derive_seed(seed, number))
 
 

@@ -106,7 +106,8 @@ class Checkpoints:
                     decode(content, torch.device("cpu"))
                     return content
             except DAMAGED as error:
-                sys.stderr.write(f"mtlsearch: checkpoint {place.name} is damaged ({error}); the one before is used\n")
+                reason = str(error).partition("\n")[0]  # torch goes on with advice that is not for users
+                sys.stderr.write(f"mtlsearch: checkpoint {place.name} is damaged and passed over: {reason}\n")
         return None
 
     def best(self, device: torch.device) -> Checkpoint | None:
@@ -123,6 +124,8 @@ class Checkpoints:
                 )
             return None
         last = decode(newest, device)
+        if last.best_epoch == 0:  # in the middle of the first epoch
+            return None
         if last.best_epoch == last.epoch and last.under_way is None:
             return last
         found = self._find(last.best_epoch)

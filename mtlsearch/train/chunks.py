@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -55,14 +56,14 @@ def split(inputs: Inputs, chunks: int) -> Iterator[Inputs]:
     if len(bounds) < 3:
         yield inputs
         return
-    parts = [slice(*ends) for ends in zip(bounds, bounds[1:], strict=False)]
+    parts = [slice(*ends) for ends in pairwise(bounds)]
     if inputs.steps is None:
         yield from (Inputs(inputs.numeric_BF[rows], inputs.categorical_BC[rows]) for rows in parts)
         return
     steps, num_steps = inputs.steps, inputs.steps.numeric_BTS.shape[1]
     firsts = torch.tensor(bounds, device=steps.position_P.device) * num_steps
     cuts = torch.searchsorted(steps.position_P, firsts).tolist()
-    for rows, first, end in zip(parts, cuts, cuts[1:], strict=False):
+    for rows, (first, end) in zip(parts, pairwise(cuts), strict=True):
         if first == end:
             continue
         some = [tensor[rows] for tensor in (steps.numeric_BTS, steps.categorical_BTD, steps.length_B)]
@@ -91,7 +92,7 @@ class Draws:
         self._own = [each for each in own if isinstance(each, torch.Generator)]
         self._common = [torch.default_generator]
         if device.type == "cuda":
-            torch.cuda.init()
+            torch.cuda.init()  # type: ignore[no-untyped-call]
             self._common.append(torch.cuda.default_generators[device.index or 0])
 
     def state(self) -> list[Tensor]:
@@ -124,7 +125,7 @@ class _Chunk:
         self.penalties: tuple[str, ...] = ()
         device = inputs.numeric_BF.device.type
         self._autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        self._is_twice = not torch.backends.cuda.flash_sdp_enabled()
+        self._is_twice = not torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
 
     def first(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         self._before = self._draws.state()
@@ -177,7 +178,7 @@ class _Backward(torch.autograd.Function):
             return tuple(chunk.gradients(tensors, slopes, twice=False))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *seconds: Maybe) -> tuple[Maybe, ...]:
         tensors, slopes = _leaves(ctx.saved_tensors, ctx.wanted, twice=True)
         with torch.enable_grad():

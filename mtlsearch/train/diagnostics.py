@@ -20,6 +20,7 @@ from mtlsearch.models import Inputs, InputSpec, Mixture, MultiTaskModel
 from mtlsearch.models import diversity as of_experts
 from mtlsearch.models.inputs import StepInputs
 from mtlsearch.records import MixtureMetrics, ModelRecord
+from mtlsearch.train.chunks import split
 from mtlsearch.train.distributed import World
 from mtlsearch.train.tensors import TensorData
 
@@ -67,7 +68,8 @@ class Diagnostics:
             return None
         was_training = self._model.training
         self._model.eval()
-        found = [self._model.mixture(fewer_predictions(inputs)) for inputs in self._sample()]
+        batches = (fewer_predictions(inputs) for inputs in self._sample())
+        found = [self._model.mixture(inputs) for batch in batches for inputs in split(batch, self._world.chunks)]
         self._model.train(was_training)
         gates, experts = zip(*(mixture for mixture in found if mixture is not None), strict=True)
         return Mixture(torch.cat(gates).float(), torch.cat(experts, dim=1).float())

@@ -108,15 +108,19 @@ class World:
     """Ranks that the trial may have. With fewer, batches have the rows that they have with so many."""
 
     @classmethod
-    def join(cls, rank: int, size: int, address: str, device: torch.device, timeout: float) -> World:
+    def join(
+        cls, rank: int, size: int, address: str, device: torch.device, timeout: float, *, shares_gpu: bool = False
+    ) -> World:
         """Makes the process group that this process keeps for all its trials: NCCL on GPUs, gloo on CPUs.
 
         Args:
             address: `tcp://host:port` at which rank 0 listens.
             timeout: seconds after which a collective with a silent peer is an error.
+            shares_gpu: whether other ranks may use the same GPU. NCCL refuses that; gloo, which copies what is sent to
+                the CPU, does not, and has on GPUs all of the collectives below.
         """
         dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
+            "nccl" if device.type == "cuda" and not shares_gpu else "gloo",
             init_method=address,
             rank=rank,
             world_size=size,

@@ -67,15 +67,15 @@ class MemoryFeed:
         return self.blocks[split].num_rows
 
     def epoch(self, generator: torch.Generator, batch_size: int, world: World, most_steps: int) -> Picks:
-        """A last batch with fewer rows than ranks is left out: a rank without rows would have no part in it."""
+        """A last batch with fewer rows than there may be ranks is left out: a rank without rows has no part in it."""
         block = self.blocks["train"]
         if block.lengths is None:
             batches = iter(torch.split(shuffled(block.num_rows, generator).to(world.device), batch_size))
         else:
             length_1N = block.lengths.cpu().clamp(max=most_steps)[None]
-            batches = (rows_1B[0] for rows_1B in bucketed(length_1N, batch_size, world.size, generator))
+            batches = (rows_1B[0] for rows_1B in bucketed(length_1N, batch_size, world.num_parts, generator))
         for rows_B in batches:
-            if len(rows_B) >= world.size:
+            if len(rows_B) >= world.num_parts:
                 yield block, rows_B[world.rank :: world.size].to(world.device)
 
     def windows(self, generator: torch.Generator, world: World) -> Generator[Block, None, None]:

@@ -12,7 +12,7 @@ import torch
 
 from mtlsearch import objective
 from mtlsearch.balancing import build_balancer
-from mtlsearch.errors import TrialFailed
+from mtlsearch.errors import TrialFailed, TrialLeft
 from mtlsearch.models import Epoch, begin_epoch, build_model
 from mtlsearch.records import EpochMetrics, EpochReport, Scores, TrialOrder, derive_seed, json_of
 from mtlsearch.train.batch import Batch
@@ -25,16 +25,21 @@ from mtlsearch.train.optimizer import build_optimizer, learning_rate, set_learni
 from mtlsearch.train.sampling import build_sampling
 from mtlsearch.train.step import EpochMeans, Means, StepResult, train_step
 from mtlsearch.train.tensors import TensorData
+from mtlsearch.train.watch import Watch
 
 CHECKPOINT_STEPS = 500
 """Steps of an epoch after which a checkpoint is written in its middle. Not seconds: all ranks come to it together."""
+
+LEAVE_STEPS = 16
+"""Several ranks ask each other whether they are to leave after an epoch's first step, and then so often; one alone asks
+itself at every step."""
 
 EXPLODED = 1e6
 """A mean training loss above this has exploded: labels are standardised, so 1 is what a constant reaches."""
 
 
 def fit(
-    order: TrialOrder, data: TensorData, checkpoints: Checkpoints | None, world: World
+    order: TrialOrder, data: TensorData, checkpoints: Checkpoints | None, world: World, watch: Watch | None = None
 ) -> Generator[EpochReport | None, None, None]:
     """Trains epoch by epoch, from the trial's last checkpoint if it has one, whose epoch is then reported again.
 
@@ -45,12 +50,14 @@ def fit(
         data: the order's tasks.
         checkpoints: rank 0's; None on the others, which hear of them from rank 0.
         world: this rank.
+        watch: is told how far this is, and can make it leave.
     Raises:
+        TrialLeft: the watch wished so; a checkpoint of this very step is there.
         TrialFailed: the loss is not finite or exploded, or a score that the objective needs is undefined.
         ConfigError: the model cannot serve the tasks.
         OSError: a checkpoint cannot be written.
     """
-    trial = _Trial(order, data, checkpoints, world)
+    trial = _Trial(order, data, checkpoints, world, watch or Watch())
     if trial.last_report is not None:
         yield trial.last_report if world.is_main else None
     for epoch in range(trial.last_epoch + 1, order.epochs + 1):
@@ -60,7 +67,10 @@ def fit(
 class _Trial:
     """One rank's model, optimiser and balancer."""
 
-    def __init__(self, order: TrialOrder, data: TensorData, checkpoints: Checkpoints | None, world: World) -> None:
+    def __init__(
+        self, order: TrialOrder, data: TensorData, checkpoints: Checkpoints | None, world: World, watch: Watch
+    ) -> None:
+        self._watch = watch
         self._order, self._data, self._checkpoints, self._world = order, data, checkpoints, world
         config, self.last_epoch = order.config, 0
         self.last_report: EpochReport | None = None
@@ -135,9 +145,22 @@ class _Trial:
                 result = self._train_step(batch)
                 self._means.add(result)
                 self._sampling.observe(result.balanced.losses)
-                if (step + 1) % CHECKPOINT_STEPS == 0:
+                self._watch.at(epoch, step + 1)
+                leaves = self._leaves(step + 1)
+                if leaves or (step + 1) % CHECKPOINT_STEPS == 0:
                     self._means = self._means.over_ranks(self._world)
                     self._save(epoch - 1, self._means.state_dict())
+                if leaves:
+                    raise TrialLeft(f"{self._watch.leave or 'another rank left'}, at step {step + 1} of epoch {epoch}")
+
+    def _leaves(self, steps: int) -> bool:
+        """Whether to leave now; all ranks say so together."""
+        wish = self._watch.leave is not None
+        if self._world.size == 1:
+            return wish
+        if steps % LEAVE_STEPS != 1:
+            return False
+        return bool(self._world.sum(torch.tensor(float(wish), device=self._world.device)))
 
     def _train_step(self, batch: Batch) -> StepResult:
         config = self._order.config

@@ -46,7 +46,7 @@ class OneTask(Sampling):
         self._schedule.begin_epoch(epoch)
         for piece in whole_blocks(self._data, world, generator, batch_size):
             index_K = self._index(piece.block)
-            able = [len(index_N) >= world.size for index_N in index_K]
+            able = [len(index_N) >= world.num_parts for index_N in index_K]
             orders = self._orders(piece, index_K, batch_size)
             for _ in range(piece.num_steps if self._schedule.serves(able) else 0):
                 task = self._schedule.task(step, able)
@@ -55,11 +55,12 @@ class OneTask(Sampling):
                     yield self._alone(take(targets, piece.block, dealt(rows_B, world), replication), task)
                 step += 1
         if step == 0:
-            raise TrialFailed(f"no task has a label in as many training rows as there are ranks ({world.size})")
+            ranks = f"ranks ({world.num_parts})"
+            raise TrialFailed(f"no task has a label in as many training rows as there are {ranks}")
 
     def _orders(self, piece: WholeBlock, index_K: Sequence[Tensor], batch_size: int) -> list[Iterator[Tensor]]:
         draws = [torch.Generator().manual_seed(derive_seed(piece.seed, task)) for task in range(len(index_K))]
-        both, size = zip(index_K, draws, strict=True), self._world.size
+        both, size = zip(index_K, draws, strict=True), self._world.num_parts
         return [passes(index_N, piece.length_N, batch_size, size, draw) for index_N, draw in both]
 
     def _index(self, block: Block) -> list[Tensor]:

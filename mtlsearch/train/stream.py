@@ -4,7 +4,8 @@ A window is many chunks of neighbouring rows from all over the file, so a batch 
 permutation, and reading is in pieces of a megabyte. Rows are read into buffers and not mapped: mapped pages would stay
 in memory until the machine has none left.
 
-Axes: N rows of a window on this rank, R ranks, M steps.
+Axes: N rows of a part of a window, R parts (as many as ranks there may be), X parts of this rank, B rows of a part of
+a batch, M steps.
 """
 
 from __future__ import annotations
@@ -33,9 +34,8 @@ CHUNKS = 128
 
 @dataclass(frozen=True)
 class StreamFeed:
-    """Windows of files. Every rank reads its own part of each chunk, as many rows as any other rank.
-
-    Up to R − 1 rows of an epoch are left out, others each time, and a batch has a multiple of R rows.
+    """Windows of files. Every chunk has R equal parts, and so has a batch: up to R − 1 rows of an epoch are left out,
+    others each time. A rank reads the parts that are its own, one where there are R ranks.
     """
 
     files: Mapping[SplitName, SplitExtents]
@@ -49,16 +49,17 @@ class StreamFeed:
 
     def epoch(self, generator: torch.Generator, batch_size: int, world: World, most_steps: int) -> Picks:
         """A window's rows make batches of equal size, so none is left with a handful."""
-        for window in self._windows("train", self._scattered(generator, world.size), world):
+        parts, own = world.num_parts, own_parts(world)
+        for window in self._windows("train", self._scattered(generator, parts), world):
+            num_rows = window.block.num_rows // len(own)
             if window.length_RN is not None:
                 length_RN = window.length_RN.clamp(max=most_steps)
-                for rows_RB in bucketed(length_RN, batch_size, world.size, generator):
-                    yield window.block, rows_RB[world.rank].to(world.device)
+                for rows_RB in bucketed(length_RN, batch_size, parts, generator):
+                    yield window.block, dealt(rows_RB[list(own)], num_rows).to(world.device)
                 continue
-            order_N = shuffled(window.block.num_rows, generator).to(world.device)
-            most_rows = max(1, batch_size // world.size)
-            for rows_B in order_N.tensor_split(-(-len(order_N) // most_rows)):
-                yield window.block, rows_B
+            order_N = shuffled(num_rows, generator)
+            for rows_B in order_N.tensor_split(-(-num_rows // max(1, batch_size // parts))):
+                yield window.block, dealt(rows_B.expand(len(own), -1), num_rows).to(world.device)
 
     def windows(self, generator: torch.Generator, world: World) -> Generator[Block, None, None]:
         """Every rank reads all of every window, so R ranks read each row R times: none can tell others' labels."""
@@ -102,7 +103,7 @@ class StreamFeed:
         """Each window on the device, the next one being read. Ends its thread in whatever way it is left."""
         pinned = world.device.type == "cuda"
         turns = cycle((Buffers(pinned), Buffers(pinned)))
-        reader = WindowReader(self.files[split], world.rank, world.size)
+        reader = WindowReader(self.files[split], own_parts(world), world.num_parts)
         thread, ahead = ThreadPoolExecutor(1, "mtlsearch-read"), None
         try:
             for chunks in windows:
@@ -116,6 +117,16 @@ class StreamFeed:
         finally:
             thread.shutdown(cancel_futures=True)
             reader.close()
+
+
+def own_parts(world: World) -> range:
+    """Which of a window's parts this rank has."""
+    return range(world.rank, world.num_parts, world.size)
+
+
+def dealt(rows_XB: Tensor, num_rows: int) -> Tensor:
+    """Rows of parts that lie one behind the other, `num_rows` each, in the order in which they are dealt to ranks."""
+    return (rows_XB + num_rows * torch.arange(len(rows_XB), dtype=rows_XB.dtype)[:, None]).T.flatten()
 
 
 class _Window(NamedTuple):

@@ -1,6 +1,6 @@
 """Reads chunks of a split's files into buffers that are used again.
 
-Axes: N rows of a window on this rank, R ranks, M steps, W columns of a matrix.
+Axes: N rows of a part of a window, R parts, M steps, W columns of a matrix.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ class Buffers:
 
 
 class WindowReader:
-    """A rank's part of chunks: the r-th of R equal pieces of each; the rest of a division is left out."""
+    """Some parts of a window, of which the r-th has the r-th of R equal pieces of each chunk; the rest of a division is
+    left out."""
 
-    def __init__(self, files: SplitExtents, rank: int, ranks: int) -> None:
-        self._rank, self._ranks = rank, ranks
+    def __init__(self, files: SplitExtents, parts: Sequence[int], num_parts: int) -> None:
+        self._parts, self._num_parts = parts, num_parts
         self._rows = _File(files.rows)
         self._steps = None if files.steps is None else _File(files.steps)
 
@@ -67,31 +68,32 @@ class WindowReader:
                 file.close()
 
     def read(self, chunks: Sequence[range], buffers: Buffers) -> tuple[Block, Tensor | None]:
-        """This rank's rows of the chunks, one behind the other; of sequences also length_RN of all ranks.
+        """These parts' rows, part by part, chunk by chunk; of sequences also length_RN of all parts.
 
         Raises:
             ConfigError: a file ends too early.
         """
         buffers.wait()
-        pieces = [self._piece(chunk) for chunk in chunks]
+        pieces = [self._piece(chunk, part) for part in self._parts for chunk in chunks]
         numeric_NF, categorical_NC, labels_NL, weights_NW = self._rows.read(ROWS, pieces, buffers, "rows")
         block = Block(numeric_NF, categorical_NC, labels_NL, weights_NW)
         if self._steps is None:
             return block, None
         ends = [self._ends(chunk) for chunk in chunks]
         length_RN = np.concatenate([self._lengths(end_N) for end_N in ends], axis=1)
-        offset_N = np.concatenate([np.zeros(1, np.int64), length_RN[self._rank].cumsum()])
-        shares = [len(piece) for piece in pieces]
-        spans = [
-            range(int(end_N[self._rank * share]), int(end_N[(self._rank + 1) * share]))
-            for end_N, share in zip(ends, shares, strict=True)
-        ]
+        offset_N = np.concatenate([np.zeros(1, np.int64), length_RN[self._parts].cumsum()])
+        spans = [self._steps_of(end_N, part) for part in self._parts for end_N in ends]
         steps = StepBlock(torch.from_numpy(offset_N), *self._steps.read(STEPS, spans, buffers, "steps"))
         return block._replace(steps=steps), torch.from_numpy(length_RN)
 
-    def _piece(self, chunk: range) -> range:
-        share = len(chunk) // self._ranks
-        return chunk[self._rank * share : (self._rank + 1) * share]
+    def _piece(self, chunk: range, part: int) -> range:
+        share = len(chunk) // self._num_parts
+        return chunk[part * share : (part + 1) * share]
+
+    def _steps_of(self, end_N: NDArray[np.int64], part: int) -> range:
+        """The piece's steps, of a chunk with these ends."""
+        share = (len(end_N) - 1) // self._num_parts
+        return range(int(end_N[part * share]), int(end_N[(part + 1) * share]))
 
     def _ends(self, chunk: range) -> NDArray[np.int64]:
         """Where the chunk's first row begins, then where each of its rows ends, in steps of the file."""
@@ -101,8 +103,8 @@ class WindowReader:
         return end_N
 
     def _lengths(self, end_N: NDArray[np.int64]) -> NDArray[np.int64]:
-        share = (len(end_N) - 1) // self._ranks
-        return np.diff(end_N)[: share * self._ranks].reshape(self._ranks, share)
+        share = (len(end_N) - 1) // self._num_parts
+        return np.diff(end_N)[: share * self._num_parts].reshape(self._num_parts, share)
 
 
 class _File:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import TrialOrder, TrialRecord
-from mtlsearch.search import read_records
+from mtlsearch.search import read_records, study_of
 from mtlsearch.space import flatten
 from mtlsearch.tracking.wandb.run import TrialRun
 from mtlsearch.tracking.wandb.sent import Extent, Sent
@@ -37,7 +37,7 @@ def left_trials(mirrored: Mirrored, heard: Container[int]) -> dict[int, LeftTria
     """Trials that have ended, not among those `heard`, of which the server is not known to have everything."""
     folder = ExperimentFolder(mirrored.folder)
     found = {}
-    for record in read_records(folder.journal):
+    for record in read_records(study_of(folder)):
         trial = folder.trial(record.number)
         if record.state != "RUNNING" and record.number not in heard and trial.order.exists():
             epochs = trial.epochs()
