@@ -10,13 +10,14 @@ from __future__ import annotations
 import enum
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from mtlsearch.errors import ConfigError, MtlsearchError
+from mtlsearch.errors import ConfigError, Interrupted, MtlsearchError
 
 app = typer.Typer(
     name="mtlsearch",
@@ -60,6 +61,8 @@ class ReportFormat(enum.StrEnum):
     HTML = "html"
     PNG = "png"
 
+
+STATUS_SECONDS = 2.0
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.YAML", help="The space file.")]
 ExperimentDir = Annotated[Path, typer.Argument(metavar="DIR", help="An experiment's folder.")]
@@ -279,6 +282,55 @@ def predict(
 
 
 @app.command()
+def status(
+    directory: ExperimentDir,
+    output: Annotated[Format, typer.Option("--format", help="table or json.")] = Format.TABLE,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every two seconds, until nothing runs.")] = False,
+) -> None:
+    """Say how a search stands, and what runs where."""
+    from mtlsearch.folder import ExperimentFolder
+
+    if output == Format.CSV:
+        raise ConfigError("--format of a status must be table or json, found csv.")
+    folder = ExperimentFolder.open(directory)
+
+    from mtlsearch import view
+    from mtlsearch.report.standing import read_standing
+
+    while True:
+        standing = read_standing(folder)
+        if watch and output == Format.TABLE:
+            view.console.clear()
+        if output == Format.JSON:
+            sys.stdout.write(standing.json() + "\n")
+        else:
+            view.print_standing(standing)
+        if not watch or standing.driver is None:
+            return
+        time.sleep(STATUS_SECONDS)
+
+
+@app.command()
+def stop(
+    directory: ExperimentDir,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for its end.")] = 120.0,
+) -> None:
+    """End a search from another terminal, cleanly; `mtlsearch resume` goes on with it."""
+    from mtlsearch.folder import ExperimentFolder
+
+    folder = ExperimentFolder.open(directory)
+    if folder.driver() is None:
+        raise ConfigError(f"{directory} must be searched now to be stopped, but nobody drives it.")
+    folder.stop.touch()
+    deadline = time.monotonic() + wait
+    while (driver := folder.driver()) is not None:
+        if time.monotonic() > deadline:
+            raise MtlsearchError(f"process {driver} still drives {directory}, but it knows that it is to stop.")
+        time.sleep(0.2)
+    sys.stdout.write(f"stopped. Go on with: mtlsearch resume {directory}\n")
+
+
+@app.command()
 def sync(directory: ExperimentDir) -> None:
     """Send W&B what it has not got of an experiment, once."""
     from mtlsearch.folder import ExperimentFolder
@@ -326,6 +378,8 @@ def main() -> None:
         app(prog_name="mtlsearch", standalone_mode=True)
     except ConfigError as error:
         _fail(error, 2)
+    except Interrupted as interrupted:
+        _fail(interrupted, 130)
     except (MtlsearchError, OSError) as error:  # OSError: a full disk, a file that may not be read
         _fail(error, 1)
 

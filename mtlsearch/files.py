@@ -6,6 +6,7 @@ What a trial needs of a storage is no more than this, so a folder, an object sto
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,15 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def default_cache() -> Path:
+    """$MTLSEARCH_CACHE, else mtlsearch/ in the platform's cache folder."""
+    if chosen := os.environ.get("MTLSEARCH_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "mtlsearch"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtlsearch"
 
 
 class Files(Protocol):

@@ -16,23 +16,29 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from mtlsearch.errors import ConfigError, Where
-from mtlsearch.files import FolderFiles, write_whole
+from mtlsearch.files import Files, FolderFiles, write_whole
+from mtlsearch.local_copy import LocalCopy
 from mtlsearch.records import EpochMetrics, ModelRecord, Scores, TrialOrder, json_of
+from mtlsearch.storage import Place, is_uri
 
 
-def check_new(path: Path) -> None:
+def check_new(place: Place) -> None:
     """Refuses a place for a new experiment where something is, or where nothing can be written.
 
     Raises:
         ConfigError: there is a file or a folder that is not empty, or the folder around it is not ours.
     """
+    if is_uri(place):
+        LocalCopy(str(place)).check_new()
+        return
+    path = Path(place)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir()) or path.samefile(Path.cwd())):
             instead = f", or go on with `mtlsearch resume {path}`" if (path / "plan.json").is_file() else ""
@@ -66,10 +72,15 @@ def _locked_within(file: IO[str], seconds: float) -> bool:
 
 
 class TrialFolder:
-    """One trial's files. The driver writes them, everybody may read; checkpoints are rank 0's of the trial."""
+    """One trial's files. The driver writes them, everybody may read; checkpoints are rank 0's of the trial.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        checkpoints: where they are, if not in the folder.
+    """
+
+    def __init__(self, path: Path, checkpoints: Files | None = None) -> None:
         self.path = path
+        self._checkpoints = checkpoints
         self.order = path / "order.json"
         self.metrics = path / "metrics.jsonl"
         self.model = path / "model.json"
@@ -84,9 +95,9 @@ class TrialFolder:
         self._drop_cut_off_line()
 
     @property
-    def checkpoints(self) -> FolderFiles:
-        """The folder of the trial's checkpoints."""
-        return FolderFiles(self.checkpoint)
+    def checkpoints(self) -> Files:
+        """The trial's checkpoints."""
+        return FolderFiles(self.checkpoint) if self._checkpoints is None else self._checkpoints
 
     def append(self, metrics: EpochMetrics) -> None:
         """Adds one line to metrics.jsonl, whole or not at all.
@@ -164,10 +175,16 @@ def _damaged(must: str, where: Where) -> ConfigError:
 
 
 class ExperimentFolder:
-    """The folder of one experiment."""
+    """The folder of one experiment.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the folder, or of the copy on this host.
+        copy: of an experiment in a storage.
+    """
+
+    def __init__(self, path: Path, copy: LocalCopy | None = None) -> None:
         self.path = path
+        self._copy = copy
         self.space = path / "space.yaml"
         self.plan = path / "plan.json"
         self.journal = path / "study.journal"
@@ -177,8 +194,20 @@ class ExperimentFolder:
         self.stop = path / "stop"
 
     @classmethod
-    def create(cls, path: Path, space: str, plan: dict[str, Any], schema: str) -> ExperimentFolder:
-        """A new experiment; the folder appears whole, or not at all.
+    def at(cls, place: Place) -> ExperimentFolder:
+        """What is at a folder's path or a storage's URI, if anything.
+
+        Raises:
+            ConfigError: the URI is none that can be used.
+        """
+        if not is_uri(place):
+            return cls(Path(place))
+        copy = LocalCopy(str(place))
+        return cls(copy.path, copy)
+
+    @classmethod
+    def create(cls, place: Place, space: str, plan: dict[str, Any], schema: str) -> ExperimentFolder:
+        """A new experiment; the folder appears whole, or not at all. In a storage it appears when it is driven.
 
         Args:
             space: the space file's text.
@@ -187,7 +216,11 @@ class ExperimentFolder:
         Raises:
             ConfigError: something is there already, or the place cannot be written to.
         """
-        check_new(path)
+        check_new(place)
+        folder = cls.at(place)
+        path = folder.path
+        if folder._copy is not None:
+            folder._copy.begin_new()
         aside = path.absolute().with_name(f".{path.name}.{os.getpid()}")
         try:
             aside.mkdir(parents=True)
@@ -200,20 +233,22 @@ class ExperimentFolder:
             raise _cannot_make(path, error.strerror) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        return cls(path)
+        return folder
 
     @classmethod
-    def open(cls, path: Path) -> ExperimentFolder:
-        """An experiment that exists.
+    def open(cls, place: Place) -> ExperimentFolder:
+        """An experiment that exists; of one in a storage, as it is now.
 
         Raises:
             ConfigError: the folder is missing, or is no experiment.
         """
-        folder = cls(path)
+        folder = cls.at(place)
+        if folder._copy is not None:
+            folder._copy.fetch(lambda: folder._driver_here() is not None)
         missing = [name.name for name in (folder.space, folder.plan) if not name.is_file()]
         if missing:
-            found = "is not a folder" if not path.is_dir() else f"has no {' and no '.join(missing)}"
-            raise ConfigError(f"{path} is no experiment: it {found}. Give the folder that `mtlsearch run --out` wrote.")
+            found = "is not a folder" if not folder.path.is_dir() else f"has no {' and no '.join(missing)}"
+            raise ConfigError(f"{place} is no experiment: it {found}. Give the folder that `mtlsearch run --out` wrote.")
         return folder
 
     def read_plan(self) -> dict[str, Any]:
@@ -235,10 +270,55 @@ class ExperimentFolder:
 
     def trial(self, number: int) -> TrialFolder:
         """The folder of one trial."""
-        return TrialFolder(self.path / "trials" / f"{number:05d}")
+        name = f"trials/{number:05d}"
+        checkpoints = self._copy.files(f"{name}/checkpoint") if self._copy is not None else None
+        return TrialFolder(self.path / name, checkpoints)
+
+    @property
+    def uri(self) -> str | None:
+        """Of the storage that the experiment is in; None in a folder of this host."""
+        return self._copy.uri if self._copy is not None else None
+
+    @property
+    def name(self) -> str:
+        """For people, and for commands: the URI, or the folder's path."""
+        return self.uri or str(self.path)
+
+    def push(self, *trials: int, journal_last: bool = False) -> None:
+        """Has the storage hold what was written, before it is acted on; see `LocalCopy.push`. In a folder it is there.
+
+        Raises:
+            MtlsearchError: another driver took over, or the storage is lost.
+        """
+        if self._copy is not None:
+            self._copy.push(*trials, journal_last=journal_last)
+
+    def send(self, *paths: Path) -> None:
+        """Has the storage hold what a command wrote into the folder, without driving it.
+
+        Raises:
+            StorageLost: it could not be sent.
+        """
+        if self._copy is not None:
+            self._copy.send(paths)
+
+    def ask_to_stop(self) -> None:
+        """Leaves word for the driver.
+
+        Raises:
+            ConfigError: the storage cannot be used.
+        """
+        if self._copy is not None:
+            self._copy.ask_to_stop()
+        self.stop.touch()
 
     def driver(self) -> str | None:
         """Who drives the experiment now, as the lock has it; None when nobody does."""
+        here = self._driver_here()
+        return self._copy.holder() if here is None and self._copy is not None else here
+
+    def _driver_here(self) -> str | None:
+        """The process on this host that does."""
         lock = self.path / "driver.lock"
         if not lock.exists():
             return None
@@ -259,9 +339,10 @@ class ExperimentFolder:
             if not _locked_within(lock, seconds=0.5):  # who only looks holds it for a moment too
                 lock.seek(0)
                 holder = lock.read().strip()
-                raise ConfigError(f"{self.path} is being searched by process {holder}. Wait for it, or stop it.")
+                raise ConfigError(f"{self.name} is being searched by process {holder}. Wait for it, or stop it.")
             self.stop.unlink(missing_ok=True)  # a wish of before
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
             lock.flush()
-            yield
+            with nullcontext() if self._copy is None else self._copy.driven():
+                yield

@@ -17,6 +17,7 @@ from mtlsearch.config import DataConfig
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.orchestrate.plan import Plan
+from mtlsearch.records import State
 from mtlsearch.report import (
     SHOWN_TRIALS,
     FinalRanking,
@@ -35,6 +36,7 @@ from mtlsearch.tracking.terminal import format_seconds
 if TYPE_CHECKING:
     from mtlsearch.data import DataSchema
     from mtlsearch.orchestrate.check import Probe
+    from mtlsearch.report.standing import Standing
     from mtlsearch.starter import Proposed, Starter, Surveyed
 
 console = Console()
@@ -167,6 +169,61 @@ def print_final(ranking: FinalRanking | None) -> None:
     console.print(final_table(ranking, console.width))
     for note in final_notes(ranking):
         _line("note", note)
+
+
+def print_standing(standing: Standing) -> None:
+    """How a search stands, and every process that trains."""
+    _line("experiment", standing.name)
+    doing = f"driven by process {standing.driver}" if standing.driver else "not running"
+    _line("driver", f"{doing}, stopping" if standing.stopping else doing)
+    counts = [f"{standing.counts[state]} {state.lower()}" for state in get_args(State) if standing.counts.get(state)]
+    _line("trials", f"{', '.join(counts) or 'none begun'}, of {standing.num_trials}")
+    for role, (ended, begun) in standing.others.items():
+        _line(f"{role} trials", f"{ended} of {begun} begun have ended")
+    if standing.best is not None:
+        _line("best", f"trial {standing.best_trial}, objective {short(standing.best)}")
+    eta = "" if standing.eta is None else f", about {format_seconds(standing.eta)} to go"
+    _line("time", f"{format_seconds(standing.seconds)} so far{eta}")
+    if standing.nodes:
+        console.print(_machines(standing))
+    if standing.ranks:
+        console.print(_ranks(standing))
+
+
+def _machines(standing: Standing) -> Table:
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("host", "CPUs", "GPUs", "ranks", ""):
+        shown.add_column(heading, justify="left" if heading in ("host", "") else "right")
+    for node in standing.nodes:
+        here = sum(rank["node"] == node["node"] for rank in standing.ranks)
+        leaving = "about to go" if node["leaving"] else ""
+        shown.add_row(escape(node["host"]), f"{node['cpus']:g}", f"{node['gpus']:g}", str(here), leaving)
+    return shown
+
+
+def _ranks(standing: Standing) -> Table:
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("trial", "rank", "host", "process", "epoch", "step", "CPU", "memory", "GPU", "GPU memory", "heard"):
+        shown.add_column(heading, justify="left" if heading == "host" else "right")
+    for rank in standing.ranks:
+        shown.add_row(
+            str(rank["trial"]),
+            str(rank["rank"]),
+            escape(rank["host"]),
+            str(rank["pid"]),
+            str(rank["epoch"]),
+            str(rank["step"]),
+            f"{rank['cpu']:.0f} %",
+            _bytes(rank["memory"]),
+            "" if rank["gpu"] is None else f"{rank['gpu']:.0f} %",
+            "" if rank["gpu_memory"] is None else _bytes(rank["gpu_memory"]),
+            f"{rank['seconds']:.0f}s ago",
+        )
+    return shown
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
 
 
 def print_sources() -> None:

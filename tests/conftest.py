@@ -6,6 +6,7 @@ import csv
 import gc
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -149,6 +150,18 @@ def _flight(month: int, draw: random.Random, rain: dict[tuple[object, ...], obje
         "arr_delay": delay + draw.randrange(-10, 10),
         "air_time": MILES[dest] // 8 + draw.randrange(20),
     }
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is soon full, of 64 KiB; `mount -o remount,size=…` gives it more."""
+    place = tmp_path / "small disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from mtlsearch.config import MMoEConfig, TrialConfig
-from mtlsearch.errors import ConfigError, TrialFailed
-from mtlsearch.files import write_whole
+from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder, TrialFolder, check_new
 from mtlsearch.records import EpochMetrics, TrialOrder
 
@@ -43,45 +44,16 @@ def trial(tmp_path: Path) -> TrialFolder:
     return folder
 
 
-# A file, whole ---------------------------------------------------------------------------------------------------
-
-
-def test_a_file_is_replaced_whole(tmp_path):
-    path = tmp_path / "file"
-    write_whole(path, "old")
-    write_whole(path, b"\xffnew")
-    assert path.read_bytes() == b"\xffnew"
-    assert [*tmp_path.iterdir()] == [path]
-
-
-@pytest.mark.parametrize("broken", ["write_bytes", "replace"])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken):
-    path = tmp_path / "file"
-    write_whole(path, "old")
-
-    def fail(self: Path, *_: object) -> None:
-        with self.open("wb") as file:  # part of it is written already
-            file.write(b"ne")
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, broken, fail)
-        with pytest.raises(OSError, match="No space left"):
-            write_whole(path, "new")
-    assert path.read_text() == "old"
-    assert [*tmp_path.iterdir()] == [path]
-
-
 # A trial ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_trial_is_taken_up_again_with_what_it_left(trial):
     trial.append(_epoch(1))
-    (trial.checkpoint / "last.pt").write_bytes(b"weights")
+    trial.checkpoints.write("0.pt", b"weights")
     trial.begin(ORDER)
     assert trial.read_order() == ORDER
     assert trial.epochs() == [_epoch(1)]
-    assert (trial.checkpoint / "last.pt").read_bytes() == b"weights"
+    assert trial.checkpoints.read("0.pt") == b"weights"
 
 
 def test_a_trial_that_measured_nothing_has_no_epochs(trial):
@@ -105,16 +77,44 @@ def test_a_last_line_that_was_cut_off_is_no_epoch(trial, cut):
     assert trial.epochs() == [_epoch(1), _epoch(2)]
 
 
-def test_epochs_after_the_checkpoint_are_dropped(trial):
-    for number in (1, 2, 3):
+@pytest.mark.parametrize("left", ['{"epoch": 3, "obj', ""])
+def test_a_line_that_was_cut_off_is_dropped_when_the_trial_is_taken_up(trial, left):
+    for number in (1, 2):
         trial.append(_epoch(number))
     whole = trial.metrics.read_text()
     with trial.metrics.open("a") as file:
-        file.write('{"epoch": 4, "obj')
-    trial.keep_epochs(2)
-    assert trial.metrics.read_text() == "".join(whole.splitlines(keepends=True)[:2])
+        file.write(left)
+    trial.begin(ORDER)
+    assert trial.metrics.read_text() == whole
     trial.append(_epoch(3))
-    assert [metrics.epoch for metrics in trial.epochs()] == [1, 2, 3]
+    assert trial.epochs() == [_epoch(1), _epoch(2), _epoch(3)]
+
+
+def test_a_first_line_that_was_cut_off_is_dropped_too(trial):
+    trial.metrics.write_text('{"epoch": 1, "obj')
+    trial.begin(ORDER)
+    trial.append(_epoch(1))
+    assert trial.epochs() == [_epoch(1)]
+
+
+def test_a_line_for_which_there_is_no_room_leaves_those_that_were_there(small_disk):
+    """Not even a part of it: the next line would be joined to that."""
+    trial = TrialFolder(small_disk / "00017")
+    trial.begin(ORDER)
+    number = 0
+    with pytest.raises(OSError, match="No space left") as full:
+        while True:
+            trial.append(_epoch(number + 1))
+            number += 1
+    assert full.value.errno == errno.ENOSPC
+    assert number > 50
+    assert trial.metrics.read_bytes().endswith(b"\n")
+    assert [metrics.epoch for metrics in trial.epochs()] == list(range(1, number + 1))
+    with pytest.raises(OSError, match="No space left"):
+        trial.append(_epoch(number + 1))
+    subprocess.run(["mount", "-o", "remount,size=128k", str(small_disk)], check=True)
+    trial.append(_epoch(number + 1))
+    assert [metrics.epoch for metrics in trial.epochs()] == list(range(1, number + 2))
 
 
 def test_a_damaged_line_is_named(trial):
@@ -126,13 +126,6 @@ def test_a_damaged_line_is_named(trial):
     assert str(refused.value) == (
         f"{trial.metrics}:2: every line must be what one epoch measured, but is damaged. Restore it from a copy."
     )
-
-
-def test_a_trial_has_one_process(trial):
-    with trial.owned(), pytest.raises(TrialFailed, match="another process still trains"), trial.owned(seconds=0.05):
-        pass
-    with trial.owned(seconds=0.05):
-        pass
 
 
 # An experiment ---------------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -201,11 +201,9 @@ class SearchConfig(Config):
     def storage_is_a_database_without_a_password(cls, storage: str | None) -> str | None:
         if storage is None:
             return None
-        parts = urlsplit(storage)
-        if parts.scheme not in ("postgresql", "postgresql+psycopg"):
-            kind = parts.scheme or "no kind of database"
-            raise ValueError(f"storage must begin with postgresql://, found {kind}. Leave it out for a file.")
-        if parts.password is not None or "password" in parse_qs(parts.query):
+        if not storage.startswith(("postgresql://", "postgresql+psycopg://")):
+            raise ValueError("storage must begin with postgresql://, or be left out: the study is a file then.")
+        if re.match(r"[\w+]+://[^@]*:[^@]*@|.*[?&]password=", storage):
             raise ValueError(
                 "storage must not hold a password, since the space file is copied into the experiment's folder. Take "
                 "it out; set PGPASSWORD, or write it into ~/.pgpass."

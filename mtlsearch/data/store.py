@@ -7,9 +7,7 @@ CACHE/data/hashes/            the content hashes of source files that have not c
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from mtlsearch.data.schema import DataSchema
 from mtlsearch.data.sources import source_of, tasks_of
 from mtlsearch.data.split import Split
 from mtlsearch.errors import ConfigError, Where
+from mtlsearch.files import default_cache
 
 
 @dataclass(frozen=True)
@@ -79,15 +78,6 @@ def open_store(config: DataConfig, cache: Path | None = None) -> Store:
                 if not (folder / SCHEMA).is_file():  # another process may have built it while we waited
                     _build(config, digest, folder)
     return Store.open(folder)
-
-
-def default_cache() -> Path:
-    """$MTLSEARCH_CACHE, else mtlsearch/ in the platform's cache folder."""
-    if chosen := os.environ.get("MTLSEARCH_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "mtlsearch"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtlsearch"
 
 
 def _build(config: DataConfig, digest: str, folder: Path) -> None:

@@ -6,6 +6,7 @@ Tune knows failures, and counts them. A search needs to know whose failure it wa
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 from itertools import dropwhile
 from textwrap import shorten
@@ -62,7 +63,7 @@ def fault_of(error: BaseException | None, text: str = "") -> Fault:
     if is_disk_full(error):
         return Fault("disk_full", words)
     if isinstance(error, RayActorError):
-        return Fault(_kind_of_death(error), words)
+        return _death(error, words)
     return Fault("error", words if isinstance(error, RayTaskError) or text else f"{type(error).__name__}: {words}")
 
 
@@ -80,12 +81,15 @@ def reason_of(text: str) -> str:
     return shorten(reason, MOST_OF_A_REASON, placeholder=" …")
 
 
-def _kind_of_death(error: RayActorError) -> Kind:
+def _death(error: RayActorError, words: str) -> Fault:
+    """Ray tells what became of a process in prose only, with a few facts as `name: value` on lines of their own."""
     text = str(error)
+    facts = dict(re.findall(r"^\s*(pid|ip): (\S+)$", text, re.MULTILINE))
+    who = f"process {facts.get('pid', '?')} on {facts.get('ip', 'a host that is gone')}"
     if error.preempted:
-        return "preempted"
+        return Fault("preempted", f"the node of {who} was preempted")
     if any(words in text for words in _NODE_DIED):
-        return "node_lost"
+        return Fault("node_lost", f"the node of {who} is gone")
     if any(words in text for words in _NO_MEMORY):
-        return "out_of_memory"
-    return "error" if error.actor_init_failed else "process_lost"
+        return Fault("out_of_memory", f"{who} was ended: its host ran out of memory")
+    return Fault("error", words) if error.actor_init_failed else Fault("process_lost", f"{who} died")

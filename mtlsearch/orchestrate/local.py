@@ -63,7 +63,7 @@ def _train(session: Session, rank: Rank, order: TrialOrder, chunks: int) -> None
         if session.report(order.number, report).stops:
             return
         if session.folder.stop.exists():
-            raise Interrupted("stopped")
+            raise Interrupted(session.interruption)
 
 
 def _give_up(session: Session, order: TrialOrder, error: Exception) -> None:

@@ -145,7 +145,7 @@ def search_on_ray(session: Session, address: str | None) -> None:
     if bridge.error is not None:
         raise bridge.error
     if session.folder.stop.exists():
-        raise Interrupted("stopped")
+        raise Interrupted(session.interruption)
 
 
 @dataclass(frozen=True)
@@ -283,10 +283,10 @@ class Bridge:
         number = begun.order.number
         match fault.kind:
             case "preempted" | "node_lost":
-                self._again.append(begun)
+                self._take_up(begun, fault.reason)
             case "out_of_memory" if number not in self._chunks:
                 self._chunks[number] = 2
-                self._again.append(begun)
+                self._take_up(begun, f"out of memory; now half the batch at a time ({fault.reason})")
             case "out_of_memory":
                 self._give_up(begun, f"out of memory, also with half the batch at a time: {fault.reason}")
             case "disk_full":
@@ -296,9 +296,14 @@ class Bridge:
                 )
             case _ if self._retries[number] < self._resources.max_retries:
                 self._retries[number] += 1
-                self._again.append(begun)
+                self._take_up(begun, f"{fault.reason} (retry {self._retries[number]} of {self._resources.max_retries})")
             case _:
                 self._give_up(begun, fault.reason)
+
+    def _take_up(self, begun: Begun, reason: str) -> None:
+        self._again.append(begun)
+        if not begun.is_test:
+            self.session.restarted(begun.order.number, reason)
 
     def _give_up(self, begun: Begun, reason: str) -> None:
         number = begun.order.number
@@ -421,6 +426,7 @@ def start_ray(address: str | None) -> None:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is the bridge's to judge, and to say
     options: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -133,10 +134,20 @@ class Session:
             self._ended(number)
         return decision
 
+    def restarted(self, number: int, reason: str) -> None:
+        """Tells the mirrors that a trial is taken up again."""
+        for tracker in self._trackers:
+            tracker.trial_restarted(self._orders[number], reason)
+
     def fail(self, number: int, reason: str) -> None:
         """Ends a trial that cannot go on."""
         self._search.fail(number, reason)
         self._ended(number)
+
+    @property
+    def interruption(self) -> str:
+        """What is said when somebody stopped the search."""
+        return f"stopped. Go on with: mtlsearch resume {shlex.quote(str(self.folder.path))}"
 
     @property
     def num_left(self) -> int:

@@ -43,10 +43,10 @@ class _Slots(Bridge):
 
     def __init__(self, session: Session, slots: int) -> None:
         super().__init__(session, "{}")
-        self._fixed = slots
+        self._slots = slots
 
-    def _room(self) -> bool:
-        return len(self._begun) < self._fixed
+    def _free_workers(self) -> int:
+        return self._resources.least_workers if len(self._begun) < self._slots else 0
 
 
 @dataclass(frozen=True)

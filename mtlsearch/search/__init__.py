@@ -6,4 +6,13 @@ from mtlsearch.search.search import Search, check_storage, first_configurations
 from mtlsearch.search.study import read_records
 from mtlsearch.search.warm_start import Earlier, read_earlier
 
-__all__ = ["Earlier", "Search", "check_storage", "first_configurations", "mend", "read_earlier", "read_records", "study_of"]
+__all__ = [
+    "Earlier",
+    "Search",
+    "check_storage",
+    "first_configurations",
+    "mend",
+    "read_earlier",
+    "read_records",
+    "study_of",
+]

@@ -16,6 +16,7 @@ import hashlib
 import json
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,6 +102,7 @@ class DatabaseStorage(BaseStorage):
         self.history = History()
         self._place, self._process, self._is_apart = place, uuid.uuid4().hex, is_apart
         self._rdb = open_rdb(place)
+        weakref.finalize(self, self._rdb.engine.dispose)
         self._session: Session | None = None
         self._turn = _Turn(0)
         self._study_id = -1
@@ -271,6 +273,8 @@ class DatabaseStorage(BaseStorage):
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """Optuna's id of a trial."""
+        if trial_number >= len(self._trials):
+            raise KeyError(f"the study has no trial {trial_number}")
         return self._trials[trial_number]._trial_id
 
     def get_study_id_from_name(self, study_name: str) -> int:

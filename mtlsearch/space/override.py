@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from mtlsearch.errors import ConfigError, Where
 from mtlsearch.space.document import Document, Keys, parse
 from mtlsearch.space.spelling import shown
+
+_PASSWORD = re.compile(r"(?<=:)[^:@]*(?=@)|(?<=password=)[^&]*")
+"""In a URL; it is not to be printed."""
 
 
 def apply(document: Document, override: str) -> None:
@@ -17,7 +21,7 @@ def apply(document: Document, override: str) -> None:
         ConfigError: it is no `key=value`, its value does not parse, or its way leads through no mapping.
     """
     printable = override.encode("utf-8", "backslashreplace").decode()  # a shell may pass bytes that are no text
-    where = Where(Path(f"--set {printable}"))
+    where = Where(Path(f"--set {_PASSWORD.sub('…', printable)}"))
     path, equals, text = override.partition("=")
     names = [name.strip() for name in path.split(".")]
     if not equals or not all(names):

@@ -42,6 +42,9 @@ class Tracker:
     def epoch_finished(self, order: TrialOrder, metrics: EpochMetrics, decision: Decision) -> None:
         """An epoch was measured and decided on."""
 
+    def trial_restarted(self, order: TrialOrder, reason: str) -> None:
+        """A trial lost its processes, or has to do with less; it is taken up again from its last checkpoint."""
+
     def trial_finished(self, order: TrialOrder, record: TrialRecord, state: SearchState) -> None:
         """A trial ended, in whatever way."""
 

@@ -81,6 +81,10 @@ class PlainLines(Tracker):
             f"{format_scores(metrics.validation)} | {metrics.seconds:.1f}s"
         )
 
+    def trial_restarted(self, order: TrialOrder, reason: str) -> None:
+        """Why."""
+        self._say(f"{describe(order)} is taken up again: {reason}")
+
     def trial_finished(self, order: TrialOrder, record: TrialRecord, state: SearchState) -> None:
         """How it ended, and why."""
         alone = order.role == "baseline" or (order.role == "final" and order.candidate is None)
@@ -122,6 +126,10 @@ class LiveView(Tracker):
     def epoch_finished(self, order: TrialOrder, metrics: EpochMetrics, decision: Decision) -> None:
         """Renews the row."""
         self._running[order.number] = (order, metrics)
+
+    def trial_restarted(self, order: TrialOrder, reason: str) -> None:
+        """Stays on the screen."""
+        self._live.console.print(Text(f"{describe(order)} is taken up again: {reason}", "yellow"))
 
     def trial_finished(self, order: TrialOrder, record: TrialRecord, state: SearchState) -> None:
         """Drops the row; failures stay on the screen."""

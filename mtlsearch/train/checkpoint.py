@@ -14,6 +14,7 @@ bfloat16 needs no gradient scaler, and labels are scaled by numbers that the dat
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import re
@@ -30,6 +31,8 @@ DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError
 """What torch raises of a file that was cut off or is none of ours."""
 
 COPY = "Restore it from a copy."
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 _NAME = re.compile(r"(\d{10})-(\d{5})-(\d{8})\.pt")
 
@@ -77,11 +80,14 @@ class Place(NamedTuple):
 
 
 def decode(content: bytes, device: torch.device) -> Checkpoint:
-    """A file's content.
+    """A file's content: what torch wrote, and its digest, since torch does not see that bits have turned.
 
     Raises:
         RuntimeError, …: it is damaged; see `DAMAGED`.
     """
+    size = max(0, len(content) - _DIGEST_BYTES)
+    if hashlib.sha256(memoryview(content)[:size]).digest() != content[size:]:
+        raise ValueError("its bytes are not those that were written")
     return Checkpoint(**torch.load(io.BytesIO(content), map_location=device, weights_only=True))
 
 
@@ -163,6 +169,7 @@ class Checkpoints:
         """
         buffer = io.BytesIO()
         torch.save(vars(state), buffer)  # not asdict, which would copy every tensor first
+        buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
         self._write(Place(self._generation, state.epoch, state.step), buffer.getbuffer())
         best = Place(self._generation, state.best_epoch, 0)
         for place in [each for each in self._own[:-2] if each != best]:

@@ -52,17 +52,18 @@ def in_chunks(run: Run, parameters: Mapping[str, Tensor], inputs: Inputs, chunks
 def split(inputs: Inputs, chunks: int) -> Iterator[Inputs]:
     """The rows in so many parts of about equal size; fewer where rows, or rows with a prediction, are fewer."""
     size = len(inputs.numeric_BF)
-    bounds = [size * part // min(chunks, size) for part in range(min(chunks, size) + 1)] if chunks > 1 else [0, size]
-    if len(bounds) < 3:
+    count = min(chunks, size)
+    if count < 2:
         yield inputs
         return
+    bounds = [size * part // count for part in range(count + 1)]
     parts = [slice(*ends) for ends in pairwise(bounds)]
     if inputs.steps is None:
         yield from (Inputs(inputs.numeric_BF[rows], inputs.categorical_BC[rows]) for rows in parts)
         return
     steps, num_steps = inputs.steps, inputs.steps.numeric_BTS.shape[1]
     firsts = torch.tensor(bounds, device=steps.position_P.device) * num_steps
-    cuts = torch.searchsorted(steps.position_P, firsts).tolist()
+    cuts = torch.searchsorted(steps.position_P.contiguous(), firsts).tolist()
     for rows, (first, end) in zip(parts, pairwise(cuts), strict=True):
         if first == end:
             continue

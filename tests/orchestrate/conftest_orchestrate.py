@@ -44,7 +44,7 @@ def search(
                 from mtlsearch.orchestrate.ray_tune import cluster, search_on_ray
 
                 with cluster(None, plan.experiment):
-                    search_on_ray(session)
+                    search_on_ray(session, None)
     return folder
 
 

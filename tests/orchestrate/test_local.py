@@ -14,7 +14,7 @@ from mtlsearch.config import DataConfig, ResourcesConfig
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.orchestrate.plan import make_plan
 from mtlsearch.orchestrate.rank import Rank
-from mtlsearch.records import TrialOrder, derive_seed
+from mtlsearch.records import TrialOrder, TrialStart, derive_seed
 from mtlsearch.search.pruners import build_pruner
 from mtlsearch.search.samplers import Asked, build_sampler
 from mtlsearch.space import Experiment, read_experiment
@@ -26,7 +26,7 @@ def plain_optuna(experiment: Experiment, folder: Path) -> list[optuna.trial.Froz
     """The oracle: `study.optimize` over the trainer, trial by trial."""
     plan = make_plan(experiment)
     data: DataConfig = plan.experiment.data
-    rank = Rank(data, folder, ResourcesConfig())
+    rank = Rank(data, ResourcesConfig(), lambda number: ExperimentFolder(folder).trial(number).checkpoints)
 
     def objective(trial: optuna.Trial) -> float:
         order = TrialOrder(
@@ -38,14 +38,13 @@ def plain_optuna(experiment: Experiment, folder: Path) -> list[optuna.trial.Froz
             tasks=tuple(task.name for task in plan.tasks),
             metric="mean",
         )
-        ExperimentFolder(folder).trial(order.number).begin(order)
-        rank.begin(order)
+        rank.begin(order, TrialStart(generation=1))
         values = []
         for epoch in range(1, order.epochs + 1):
-            metrics = rank.step()
-            assert metrics is not None
-            values.append(metrics.objective)
-            trial.report(metrics.objective, epoch)
+            report = rank.step()
+            assert report is not None
+            values.append(report.metrics.objective)
+            trial.report(report.metrics.objective, epoch)
             if epoch < order.epochs and trial.should_prune():
                 raise optuna.TrialPruned
         return max(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ LONG = {"id": "who", "time": "hour", "step": 2, "variable": "name", "value": "x"
 
 def crossed(data: DataConfig) -> DataConfig:
     resources = ResourcesConfig(workers_per_trial=2, timeout=7.5)
-    setting = Setting.from_json(Setting(data, Path("/out"), resources).json())
-    assert (setting.folder, setting.resources) == (Path("/out"), resources)
+    sent = Setting(data, resources, Path("/out"), token="t", keeper="k", hub="h", driver_place="/here")
+    setting = Setting.from_json(sent.json())
+    assert setting == replace(sent, data=setting.data)
     return setting.data
 
 

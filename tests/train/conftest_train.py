@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from mtlsearch.data.arrow import SplitFiles
 from mtlsearch.data.columns import SPLITS, SplitName
 from mtlsearch.data.encoders import CategoricalEncoder, NumericEncoder
 from mtlsearch.data.split import StepArrays
-from mtlsearch.records import TrialOrder
-from mtlsearch.train import TensorData, World
+from mtlsearch.folder import TrialFolder
+from mtlsearch.records import EpochMetrics, EpochReport, TrialOrder
+from mtlsearch.train import Checkpoints, TensorData, World, fit
 from mtlsearch.train.batch import Batch
+from mtlsearch.train.checkpoint import Checkpoint, Place, decode
 
 TASKS = (
     Task(name="late", kind="binary"),
@@ -132,4 +135,79 @@ def order(epochs: int = 3, tasks: tuple[Task, ...] = TASKS, **config: Any) -> Tr
         epochs=epochs,
         tasks=tuple(task.name for task in tasks),
         metric="mean",
+    )
+
+
+ONE_RANK = World()
+
+
+def trained(
+    order: TrialOrder,
+    data: TensorData,
+    folder: TrialFolder,
+    world: World = ONE_RANK,
+    generation: int | None = None,
+    epochs: int | None = None,
+) -> list[EpochMetrics]:
+    """Trains as a driver lets train: what is new is a line of metrics.jsonl, and what the model is stands beside it.
+
+    Args:
+        generation: of this start; the one after all that left checkpoints when not said.
+        epochs: to pull at most; all that are left when not said.
+    Returns:
+        The new epochs; none on ranks other than 0, which touch no file.
+    """
+    if not world.is_main:
+        assert not any(itertools.islice(fit(order, data, None, world), epochs)), "rank 0 reports"
+        return []
+    folder.begin(order)
+    start = next_generation(folder) if generation is None else generation
+    reports = fit(order, data, Checkpoints(folder.checkpoints, start), world)
+    return list(itertools.islice(heard(reports, folder), epochs))
+
+
+def heard(reports: Iterator[EpochReport | None], folder: TrialFolder) -> Iterator[EpochMetrics]:
+    """The epochs that are new, each once it is in the trial's folder."""
+    last = max((each.epoch for each in folder.epochs()), default=0)
+    for report in reports:
+        assert report is not None, "rank 0 reports"
+        if report.metrics.epoch > last:
+            folder.write_model(report.model)
+            folder.append(report.metrics)
+            yield report.metrics
+
+
+def next_generation(folder: TrialFolder) -> int:
+    """Larger than those of all checkpoints that are there."""
+    return 1 + max((place.generation for place in places(folder)), default=0)
+
+
+def places(folder: TrialFolder) -> list[Place]:
+    """Of the checkpoints that are there, oldest first."""
+    return sorted(place for name in folder.checkpoints.names() if (place := Place.parse(name)) is not None)
+
+
+def last_state(folder: TrialFolder) -> Checkpoint:
+    """What the trial would go on from."""
+    newest = Checkpoints(folder.checkpoints).newest()
+    assert newest is not None, "there is a checkpoint"
+    return decode(newest, CPU)
+
+
+def best_state(folder: TrialFolder) -> Checkpoint:
+    """What would be exported."""
+    best = Checkpoints(folder.checkpoints).best(CPU)
+    assert best is not None, "there is a checkpoint"
+    return best
+
+
+def measured(metrics: list[EpochMetrics]) -> list[dict[str, Any]]:
+    """Everything but the clock."""
+    return [each.model_dump(exclude={"seconds", "samples_per_second"}) for each in metrics]
+
+
+def same_weights(one: Checkpoint, other: Checkpoint) -> bool:
+    """To the last bit."""
+    return one.model.keys() == other.model.keys() and all(
+        torch.equal(one.model[name], other.model[name]) for name in one.model
     )

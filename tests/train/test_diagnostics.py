@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest_train import SEQUENCE_TASKS, TASKS, learnable, learnable_sequences, order
+from conftest_train import SEQUENCE_TASKS, TASKS, learnable, learnable_sequences, order, trained
 from toy_models import SEQUENCES, TABLE, some_inputs, steps_of, tasks
 
 from mtlsearch.config import (
@@ -23,7 +23,7 @@ from mtlsearch.folder import ExperimentFolder
 from mtlsearch.models import MultiTaskModel, build_model
 from mtlsearch.models.diversity import distances
 from mtlsearch.records import ModelRecord
-from mtlsearch.train import TensorData, World, fit
+from mtlsearch.train import TensorData, World
 from mtlsearch.train.diagnostics import SAMPLE, Diagnostics, count, fewer_predictions, multiply_adds, one_row
 
 K, H = 2, 8
@@ -169,9 +169,8 @@ def test_of_a_batchs_predictions_no_more_are_left_out_than_must_be(size) -> None
 def test_the_record_is_in_the_trials_folder(tmp_path) -> None:
     data, folder = learnable(), ExperimentFolder(tmp_path).trial(3)
     trial = order(epochs=2)
-    folder.begin(trial)
     assert not folder.model.exists()
-    epochs = list(fit(trial, data, folder, World()))
+    epochs = trained(trial, data, folder)
     record = ModelRecord.model_validate_json(folder.model.read_text())
     assert record.epoch == 2
     assert record.num_parameters > 0

@@ -17,20 +17,24 @@ from conftest_train import (
     ROWS,
     SEQUENCE_TASKS,
     TASKS,
+    last_state,
     learnable,
     learnable_sequences,
+    measured,
     order,
+    places,
+    same_weights,
     schema,
     sequence_splits,
     store_of,
     table_splits,
+    trained,
 )
 from toy_balancing import BALANCING as METHODS
 
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import TrialOrder
-from mtlsearch.train import World, fit
-from mtlsearch.train.checkpoint import load_last
+from mtlsearch.train import World
 
 BALANCING: dict[str, dict[str, Any]] = {
     **{param.id: param.values[0].model_dump() for param in METHODS},
@@ -80,19 +84,23 @@ RANK = """
 import json, sys
 from pathlib import Path
 import torch
-from test_distributed import DATA, trial_of
+from conftest_train import trained
+from test_distributed import DATA, ODD, TRIALS, trial_of
 from mtlsearch.data import Store
 from mtlsearch.folder import ExperimentFolder
-from mtlsearch.train import TensorData, World, fit
+from mtlsearch.train import TensorData, World
 rank, port, root = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 torch.set_num_threads(1)
 world = World.join(rank, 2, f"tcp://127.0.0.1:{port}", torch.device("cpu"), 60.0)
 for name, changes, kind, rows in json.load(open(sys.argv[4])):
     torch.manual_seed(1000 * rank + 7)  # ranks come with different global generators
-    list(fit(trial_of(kind, changes), DATA[kind](rows), ExperimentFolder(root / name).trial(3), world))
+    trained(trial_of(kind, changes), DATA[kind](rows), ExperimentFolder(root / name).trial(3), world)
 for kind in DATA:
     data = TensorData.load(Store.open(root / "stores" / kind), world.device, "stream", window_bytes=8_000)
-    list(fit(trial_of(kind, {}), data, ExperimentFolder(root / "streamed" / kind).trial(3), world))
+    trained(trial_of(kind, {}), data, ExperimentFolder(root / "streamed" / kind).trial(3), world)
+    taken_up = ExperimentFolder(root / "taken up" / kind).trial(3)
+    for epochs in (1, None):
+        trained(trial_of(kind, TRIALS["uniform"]), DATA[kind](ODD), taken_up, world, epochs=epochs)
 assert (world.gather(torch.full((3 - 2 * rank, 2), float(rank))) is None) == (rank > 0)
 torch.distributed.destroy_process_group()
 """
@@ -104,12 +112,9 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("two_ranks")
     jobs = [[f"{kind}/{name}", changes, kind, ODD] for kind in DATA for name, changes in TRIALS.items()]
     (root / "jobs.json").write_text(json.dumps(jobs))
-    for name, changes, kind, _ in jobs:
-        ExperimentFolder(root / name).trial(3).begin(trial_of(kind, changes))
     splits = {"table": table_splits(ODD), "sequences": sequence_splits(ODD)}
     for kind, tasks in (("table", TASKS), ("sequences", SEQUENCE_TASKS)):
         store_of(root / "stores" / kind, schema(tasks), splits[kind])
-        ExperimentFolder(root / "streamed" / kind).trial(3).begin(trial_of(kind, {}))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -132,25 +137,33 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_ranks_are_one_rank_on_the_joint_batch(two_ranks: Path, tmp_path: Path, kind: str, name: str) -> None:
     alone = ExperimentFolder(tmp_path).trial(3)
     trial = trial_of(kind, TRIALS[name])
-    alone.begin(trial)
-    expected = [each for each in fit(trial, DATA[kind](ODD), alone, World()) if each is not None]
+    expected = trained(trial, DATA[kind](ODD), alone)
     together = ExperimentFolder(two_ranks / kind / name).trial(3)
-    ends = [load_last(folder, torch.device("cpu")) for folder in (alone, together)]
-    for parameter, value in ends[0].model.items():  # type: ignore[union-attr]
-        assert torch.allclose(value.float(), ends[1].model[parameter].float(), rtol=0, atol=1e-6), parameter  # type: ignore[union-attr]
-    for ours, theirs in zip(expected, together.epochs(), strict=True):
-        assert ours.objective == pytest.approx(theirs.objective, abs=1e-5)
-        assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-5)
-        assert ours.task_weights == pytest.approx(theirs.task_weights, abs=1e-5)
-        assert ours.penalties == pytest.approx(theirs.penalties, abs=1e-5)
+    ours, theirs = last_state(alone).model, last_state(together).model
+    for parameter, value in ours.items():
+        assert torch.allclose(value.float(), theirs[parameter].float(), rtol=0, atol=1e-6), parameter
+    for one, two in zip(expected, together.epochs(), strict=True):
+        assert one.objective == pytest.approx(two.objective, abs=1e-5)
+        assert one.train_loss == pytest.approx(two.train_loss, abs=1e-5)
+        assert one.task_weights == pytest.approx(two.task_weights, abs=1e-5)
+        assert one.penalties == pytest.approx(two.penalties, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(DATA))
+def test_a_trial_of_two_ranks_is_taken_up_though_only_the_first_sees_its_files(two_ranks: Path, kind: str) -> None:
+    """The other hears from it what to go on from; to the last bit it is the undisturbed trial."""
+    undisturbed = ExperimentFolder(two_ranks / kind / "uniform").trial(3)
+    taken_up = ExperimentFolder(two_ranks / "taken up" / kind).trial(3)
+    assert {place.generation for place in places(taken_up)} == {2}
+    assert measured(taken_up.epochs()) == measured(undisturbed.epochs())
+    assert same_weights(last_state(taken_up), last_state(undisturbed))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(DATA))
 def test_dwa_was_compared_where_its_weights_are_no_longer_1(two_ranks: Path, kind: str) -> None:
-    end = load_last(ExperimentFolder(two_ranks / kind / "dwa").trial(3), torch.device("cpu"))
-    assert end is not None
-    weights_K = end.balancer["weights_K"]
+    weights_K = last_state(ExperimentFolder(two_ranks / kind / "dwa").trial(3)).balancer["weights_K"]
     assert (weights_K - 1).abs().max() > 1e-3  # a hundred times what is compared
     assert weights_K.sum() == pytest.approx(len(weights_K))
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from conftest_train import SEQUENCE_TASKS, TASKS, order, schema, sequence_splits, store_of, table_splits
+from conftest_train import SEQUENCE_TASKS, TASKS, order, schema, sequence_splits, store_of, table_splits, trained
 from toy_models import ARCHITECTURES, SEQUENCES, small, some_inputs, steps_of, tasks
 
 from mtlsearch.config import Architecture, ExpertConfig
@@ -16,7 +16,7 @@ from mtlsearch.data import Store
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.models import Epoch, Inputs, begin_epoch, build_model
 from mtlsearch.models.inputs import StepInputs
-from mtlsearch.train import TensorData, World, fit
+from mtlsearch.train import TensorData, World
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,9 +38,7 @@ def test_a_gpu_trains_what_a_cpu_trains(store: Store, tmp_path: Path, balancing:
     trial, ends = order(epochs=4, tasks=store.schema.tasks, balancing=balancing, amp=amp), []
     for device in (torch.device("cpu"), torch.device("cuda", 0)):
         folder = ExperimentFolder(tmp_path / device.type).trial(3)
-        folder.begin(trial)
-        *_, last = fit(trial, TensorData.load(store, device), folder, World(device=device))
-        assert last is not None
+        *_, last = trained(trial, TensorData.load(store, device), folder, World(device=device))
         ends.append(last.objective)
     assert ends[0] == pytest.approx(ends[1], abs=0.02)
 
@@ -72,9 +70,7 @@ def test_recurrent_experts_train_on_a_gpu_as_on_a_cpu(
     trial, ends = order(epochs=3, tasks=SEQUENCE_TASKS, model=model, balancing=balancing), []
     for device in (torch.device("cpu"), torch.device("cuda", 0)):
         folder = ExperimentFolder(tmp_path / device.type).trial(3)
-        folder.begin(trial)
-        *_, last = fit(trial, TensorData.load(store, device), folder, World(device=device))
-        assert last is not None
+        *_, last = trained(trial, TensorData.load(store, device), folder, World(device=device))
         ends.append(last.objective)
     assert ends[0] == pytest.approx(ends[1], abs=0.02)
 

@@ -8,18 +8,27 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from conftest_train import SEQUENCE_TASKS, TASKS, learnable, learnable_sequences, order
+from conftest_train import (
+    SEQUENCE_TASKS,
+    TASKS,
+    best_state,
+    last_state,
+    learnable,
+    learnable_sequences,
+    measured,
+    order,
+    same_weights,
+    trained,
+)
 from torch import Tensor
 from toy_balancing import BALANCING
 
 from mtlsearch.config import SamplingConfig
 from mtlsearch.errors import TrialFailed
 from mtlsearch.folder import ExperimentFolder, TrialFolder
-from mtlsearch.records import EpochMetrics, TrialOrder
-from mtlsearch.train import TensorData, World, fit, loop
-from mtlsearch.train.checkpoint import load_best, load_last
+from mtlsearch.records import TrialOrder
+from mtlsearch.train import TensorData, loop
 
-CPU = torch.device("cpu")
 STEPS = 32
 """Of an epoch: 512 rows in batches of 16."""
 MODELS: dict[str, dict[str, Any]] = {
@@ -36,8 +45,8 @@ class KilledError(Exception):
 
 def watched(
     monkeypatch: pytest.MonkeyPatch, trial: TrialOrder, data: TensorData, folder: TrialFolder, kill_after: int
-) -> tuple[list[Tensor], list[EpochMetrics]]:
-    """Trains until so many steps were taken; each step's losses, and the epochs."""
+) -> list[Tensor]:
+    """Trains until so many steps were taken; each step's losses."""
     seen: list[Tensor] = []
     step = loop.train_step
 
@@ -48,36 +57,28 @@ def watched(
         seen.append(result.balanced.losses.loss_K)
         return result
 
-    epochs: list[EpochMetrics] = []
     with monkeypatch.context() as patched:
         patched.setattr(loop, "train_step", counting)
         patched.setattr(loop, "CHECKPOINT_STEPS", 5)
-        folder.begin(trial)
         with suppress(KilledError):
-            epochs += [each for each in fit(trial, data, folder, World()) if each is not None]
-    return seen, epochs
+            trained(trial, data, folder)
+    return seen
 
 
 def check(monkeypatch: pytest.MonkeyPatch, path: Path, trial: TrialOrder, data: TensorData) -> None:
     """Killed 23 steps into the second of three epochs; the last checkpoint is of step 20."""
     whole, killed = ExperimentFolder(path / "whole").trial(3), ExperimentFolder(path / "killed").trial(3)
-    expected, _ = watched(monkeypatch, trial, data, whole, 10_000)
+    expected = watched(monkeypatch, trial, data, whole, 10_000)
     steps = len(expected) // 3
     watched(monkeypatch, trial, data, killed, steps + 23)
     torch.rand(7)  # whatever the process drew in between
-    again, _ = watched(monkeypatch, trial, data, killed, 10_000)
+    again = watched(monkeypatch, trial, data, killed, 10_000)
     assert len(again) == len(expected) - steps - 20
     assert all(torch.equal(one, other) for one, other in zip(again, expected[steps + 20 :], strict=True))
-    for load in (load_last, load_best):
-        one, other = load(whole, CPU), load(killed, CPU)
-        assert one is not None
-        assert other is not None
-        assert one.epoch == other.epoch
-        assert all(torch.equal(one.model[name], other.model[name]) for name in one.model)
-    timeless = {"seconds", "samples_per_second"}
-    assert [e.model_dump(exclude=timeless) for e in killed.epochs()] == [
-        e.model_dump(exclude=timeless) for e in whole.epochs()
-    ]
+    for state in (last_state, best_state):
+        assert state(whole).epoch == state(killed).epoch
+        assert same_weights(state(whole), state(killed))
+    assert measured(killed.epochs()) == measured(whole.epochs())
 
 
 @pytest.mark.slow
@@ -104,13 +105,11 @@ def test_the_best_weights_are_never_those_of_the_middle_of_an_epoch(monkeypatch,
     folder = ExperimentFolder(tmp_path).trial(3)
     trial = order(epochs=3, batch_size=16)
     watched(monkeypatch, trial, learnable(), folder, STEPS + 12)
-    last, best = load_last(folder, CPU), load_best(folder, CPU)
-    assert last is not None
-    assert best is not None
+    last, best = last_state(folder), best_state(folder)
     assert last.epoch == best.epoch == 1
     assert last.under_way is not None
     assert best.under_way is None
-    assert not all(torch.equal(last.model[name], best.model[name]) for name in best.model)
+    assert not same_weights(last, best)
 
 
 def test_the_task_whose_loss_was_first_not_finite_is_named_with_its_step(monkeypatch, tmp_path) -> None:
@@ -124,11 +123,8 @@ def test_the_task_whose_loss_was_first_not_finite_is_named_with_its_step(monkeyp
         return step(losses, balancer, *rest)
 
     monkeypatch.setattr(loop, "train_step", poisoned)
-    folder = ExperimentFolder(tmp_path).trial(3)
-    trial = order(epochs=1, batch_size=16)
-    folder.begin(trial)
     with pytest.raises(TrialFailed, match="the training loss of delay is nan in epoch 1, first at step 7"):
-        list(fit(trial, learnable(), folder, World()))
+        trained(order(epochs=1, batch_size=16), learnable(), ExperimentFolder(tmp_path).trial(3))
 
 
 @pytest.mark.slow

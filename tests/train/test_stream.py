@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from conftest_train import (
     sequence_splits,
     store_of,
     table_splits,
+    trained,
 )
 from pyarrow import csv, parquet
 
@@ -31,7 +31,7 @@ from mtlsearch.data.columns import SplitName
 from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.models import build_model
-from mtlsearch.train import TensorData, World, fit
+from mtlsearch.train import TensorData, World
 from mtlsearch.train.batch import Batch
 from mtlsearch.train.evaluate import evaluate
 
@@ -195,9 +195,8 @@ def test_a_streamed_trial_goes_on_from_its_checkpoint_to_the_last_bit(store: Sto
     trial, ends = order(epochs=3, tasks=store.schema.tasks), []
     for name, pieces in (("undisturbed", [3]), ("disturbed", [1, 2])):
         folder = ExperimentFolder(tmp_path / name).trial(3)
-        folder.begin(trial)
         for epochs in pieces:
-            list(itertools.islice(fit(trial, streamed(store), folder, World()), epochs))
+            trained(trial, streamed(store), folder, epochs=epochs)
         ends.append([each.model_dump(exclude={"seconds", "samples_per_second"}) for each in folder.epochs()])
     assert ends[0] == ends[1]
     assert len(ends[0]) == 3
@@ -208,9 +207,7 @@ def test_a_streamed_trial_learns_what_one_in_memory_learns(tmp_path: Path) -> No
     trial, scores = order(epochs=8, optimizer={"kind": "adamw", "lr": 0.01}), []
     for name, data in (("memory", TensorData.load(store, CPU)), ("stream", streamed(store))):
         folder = ExperimentFolder(tmp_path / name).trial(3)
-        folder.begin(trial)
-        *_, last = fit(trial, data, folder, World())
-        assert last is not None
+        *_, last = trained(trial, data, folder)
         scores.append(last.objective)
     assert scores[0] == pytest.approx(scores[1], abs=0.03)
 
