@@ -208,7 +208,7 @@ def _open(
     experiment: Experiment, recorded: Recorded, folder: ExperimentFolder, clock: SimulatedClock
 ) -> tuple[Session, float, float]:
     """A driver, and the wall and CPU seconds until it can hand out trials."""
-    console = Console(file=open(os.devnull, "w"), width=200)  # noqa: SIM115  # as long as the process
+    console = Console(file=Path(os.devnull).open("w"), width=200)  # noqa: SIM115  # as long as the process
     cpu, wall = time.process_time(), time.perf_counter()
     served = Served(recorded.tasks, has_steps=False)
     session = Session(experiment, served, folder, [terminal_tracker(console)], clock=clock)

@@ -65,7 +65,7 @@ class ReportFormat(enum.StrEnum):
 STATUS_SECONDS = 2.0
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="SPACE.YAML", help="The space file.")]
-ExperimentDir = Annotated[Path, typer.Argument(metavar="DIR", help="An experiment's folder.")]
+ExperimentDir = Annotated[str, typer.Argument(metavar="DIR", help="An experiment's folder, or s3://bucket/prefix.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value, like search.seed=3; repeatable."),
@@ -81,7 +81,9 @@ EngineOption = Annotated[Engine, typer.Option(help="ray, or local: one trial at 
 @app.command()
 def run(
     space: SpaceFile,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The experiment's folder, a new one.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The experiment's folder, a new one, or s3://bucket/prefix.")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Short for --set budget.trials=N.")] = None,
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="Short for --set search.storage=URL, a PostgreSQL database.")
@@ -108,6 +110,7 @@ def run(
         return
     from mtlsearch.orchestrate.drive import Driver
 
+    _interrupt_on_sigterm()
     with view.interruptible(folder), view.conversions():
         view.print_result(Driver(view.console, engine.value, address).run(plan, folder))
 
@@ -122,6 +125,7 @@ def resume(directory: ExperimentDir, address: Address = None, engine: EngineOpti
     from mtlsearch import view
     from mtlsearch.orchestrate.drive import Driver
 
+    _interrupt_on_sigterm()
     with view.interruptible(directory), view.conversions():
         Driver(view.console, engine.value, address).resume(folder)
         view.print_result(folder)
@@ -213,10 +217,10 @@ def report(
     from mtlsearch import view
     from mtlsearch.report.write import write_plots, write_report
 
-    if output == ReportFormat.HTML:
-        view.print_written([write_report(folder, out, force=force)])
-    else:
-        view.print_written(write_plots(folder, out, force=force))
+    as_html = output == ReportFormat.HTML
+    written = [write_report(folder, out, force=force)] if as_html else write_plots(folder, out, force=force)
+    folder.send(*written)
+    view.print_written([folder.shown(path) for path in written])
 
 
 @app.command()
@@ -308,6 +312,7 @@ def status(
         if not watch or standing.driver is None:
             return
         time.sleep(STATUS_SECONDS)
+        folder = ExperimentFolder.open(directory)  # one in a storage is fetched anew
 
 
 @app.command()
@@ -321,13 +326,43 @@ def stop(
     folder = ExperimentFolder.open(directory)
     if folder.driver() is None:
         raise ConfigError(f"{directory} must be searched now to be stopped, but nobody drives it.")
-    folder.stop.touch()
+    folder.ask_to_stop()
     deadline = time.monotonic() + wait
     while (driver := folder.driver()) is not None:
         if time.monotonic() > deadline:
             raise MtlsearchError(f"process {driver} still drives {directory}, but it knows that it is to stop.")
         time.sleep(0.2)
     sys.stdout.write(f"stopped. Go on with: mtlsearch resume {directory}\n")
+
+
+@app.command()
+def simulate(
+    directory: ExperimentDir,
+    pruner: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="As a space file has it: median, or '{kind: median, …}'; repeatable."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 1,
+    output: Annotated[Format, typer.Option("--format", help="table, csv or json.")] = Format.TABLE,
+) -> None:
+    """Replay the learning curves of an experiment under other pruners, without training."""
+    from mtlsearch.folder import ExperimentFolder
+
+    folder = ExperimentFolder.open(directory)
+
+    from mtlsearch.orchestrate import simulate as replays
+
+    recording = replays.read_recording(folder)
+    own = recording.experiment.search.pruner
+    pruners = replays.read_pruners(folder, pruner) if pruner else replays.every_pruner(own)
+    compared = replays.compare(recording, pruners, workers)
+
+    from mtlsearch import view
+
+    if output == Format.TABLE:
+        view.print_comparison(compared)
+    else:
+        sys.stdout.write(compared.csv() if output == Format.CSV else compared.json() + "\n")
 
 
 @app.command()
@@ -382,6 +417,11 @@ def main() -> None:
         _fail(interrupted, 130)
     except (MtlsearchError, OSError) as error:  # OSError: a full disk, a file that may not be read
         _fail(error, 1)
+
+
+def _interrupt_on_sigterm() -> None:
+    """Makes SIGTERM what Ctrl-C is: Slurm, Kubernetes and `ray job stop` send it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _clear_up_on_sigterm() -> None:

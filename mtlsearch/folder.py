@@ -248,7 +248,9 @@ class ExperimentFolder:
         missing = [name.name for name in (folder.space, folder.plan) if not name.is_file()]
         if missing:
             found = "is not a folder" if not folder.path.is_dir() else f"has no {' and no '.join(missing)}"
-            raise ConfigError(f"{place} is no experiment: it {found}. Give the folder that `mtlsearch run --out` wrote.")
+            raise ConfigError(
+                f"{place} is no experiment: it {found}. Give the folder that `mtlsearch run --out` wrote."
+            )
         return folder
 
     def read_plan(self) -> dict[str, Any]:
@@ -283,6 +285,12 @@ class ExperimentFolder:
     def name(self) -> str:
         """For people, and for commands: the URI, or the folder's path."""
         return self.uri or str(self.path)
+
+    def shown(self, path: Path) -> str:
+        """A file of the folder, for people."""
+        if self.uri is None or not path.is_relative_to(self.path):
+            return str(path)
+        return f"{self.uri.partition('?')[0]}/{path.relative_to(self.path).as_posix()}"
 
     def push(self, *trials: int, journal_last: bool = False) -> None:
         """Has the storage hold what was written, before it is acted on; see `LocalCopy.push`. In a folder it is there.

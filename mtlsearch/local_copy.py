@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -35,6 +36,9 @@ JOURNAL, STOP = "study.journal", "stop"
 VIEWS = ("leaderboard.csv", "leaderboard.parquet", "status.json", "wandb/sent.json")
 """Files that no decision rests on; they are sent in between, not while a trial waits."""
 
+HOLDER_SECONDS = 2.0
+"""How long an answer of who drives is used."""
+
 _SETTLED = 60 * 10**9
 """Nanoseconds after which a file's time tells whether it changed: stores count in seconds, and clocks differ."""
 
@@ -45,12 +49,12 @@ class Part(NamedTuple):
     """Of the journal, by its name's numbers."""
 
     driver: int
-    index: int
+    place: int
 
     @property
     def name(self) -> str:
         """In the storage."""
-        return f"{JOURNAL}/{self.driver:05d}/{self.index:06d}.part"
+        return f"{JOURNAL}/{self.driver:05d}/{self.place:06d}.part"
 
     @classmethod
     def parse(cls, name: str) -> Part | None:
@@ -79,6 +83,7 @@ class LocalCopy:
         self._is_new = False
         self._lost: StorageLost | None = None
         self._turn = threading.Lock()
+        self._holder: tuple[float, str | None] = (-HOLDER_SECONDS, None)
 
     @property
     def uri(self) -> str:
@@ -97,8 +102,12 @@ class LocalCopy:
         Raises:
             ConfigError: the storage cannot be used.
         """
-        with self._asked():
-            return holder_of(self.storage.hasty())
+        asked, holder = self._holder
+        if time.monotonic() - asked > HOLDER_SECONDS:
+            with self._asked():
+                holder = holder_of(self.storage.hasty())
+            self._holder = time.monotonic(), holder
+        return holder
 
     def check_new(self) -> None:
         """Refuses a place where something is, or that cannot be written to.
@@ -349,7 +358,7 @@ class LocalCopy:
         def read(part: Part) -> None:
             if (content := storage.read(part.name)) is None:
                 raise FileNotFoundError(part.name)
-            found[part.index] = content
+            found[part.place] = content
 
         storage.together(partial(read, part) for part in parts)
         _keep(self.path / JOURNAL, joined(found), whole.changed)
@@ -357,9 +366,9 @@ class LocalCopy:
 
 def readable(parts: list[Part]) -> list[Part]:
     """Those that make the journal: of the highest driver that wrote its first, as far as none is missing."""
-    begun = {part.driver for part in parts if part.index == 0}
+    begun = {part.driver for part in parts if part.place == 0}
     own = sorted(part for part in parts if part.driver == max(begun, default=-1))
-    return [part for place, part in enumerate(own) if part.index == place]
+    return [part for place, part in enumerate(own) if part.place == place]
 
 
 def joined(found: dict[int, bytes]) -> bytes:

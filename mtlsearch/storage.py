@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,10 +128,8 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
-        try:
+        with suppress(FileNotFoundError):
             self._tried(name, lambda: self._system.delete_file(self._path(name)))
-        except FileNotFoundError:
-            pass
 
     def together(self, calls: Iterable[Callable[[], None]]) -> None:
         """Makes several transfers at once, and waits for all.

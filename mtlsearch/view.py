@@ -31,11 +31,13 @@ from mtlsearch.report import (
 )
 from mtlsearch.search import read_records, study_of
 from mtlsearch.space import flatten
+from mtlsearch.storage import Place
 from mtlsearch.tracking.terminal import format_seconds
 
 if TYPE_CHECKING:
     from mtlsearch.data import DataSchema
     from mtlsearch.orchestrate.check import Probe
+    from mtlsearch.orchestrate.simulate import Comparison
     from mtlsearch.report.standing import Standing
     from mtlsearch.starter import Proposed, Starter, Surveyed
 
@@ -51,14 +53,14 @@ SHOWN_COLUMNS = 60
 
 
 @contextmanager
-def interruptible(folder: Path) -> Iterator[None]:
+def interruptible(place: Place) -> Iterator[None]:
     """Ctrl-C ends with exit code 130 and says how to go on."""
     try:
         yield
     except KeyboardInterrupt:
         say = (
-            f"Go on with: mtlsearch resume {shlex.quote(str(folder))}"
-            if (folder / "plan.json").exists()
+            f"Go on with: mtlsearch resume {shlex.quote(str(place))}"
+            if ExperimentFolder.at(place).plan.exists()
             else "Nothing was written."
         )
         sys.stderr.write(f"mtlsearch: interrupted. {say}\n")
@@ -105,10 +107,10 @@ def print_plan(plan: Plan) -> None:
         console.print(f"  {row}", markup=False, highlight=False, soft_wrap=True)
 
 
-def print_written(paths: Sequence[Path]) -> None:
+def print_written(paths: Sequence[str]) -> None:
     """Files that were written, a line each."""
     for path in paths:
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        console.print(path, markup=False, highlight=False, soft_wrap=True)
     if not paths:
         console.print("There is nothing to draw yet.", highlight=False)
 
@@ -134,7 +136,7 @@ def print_result(folder: ExperimentFolder) -> None:
     winner = next((row for row in board.rows if row["role"] == "trial" and row["state"] == "COMPLETE"), None)
     if winner is not None and final is None:  # one seed of the trial that was the luckiest tells less
         _line(f"trial {winner['trial']} on test", _test_scores(winner))
-    _line("everything is in", str(folder.path))
+    _line("everything is in", folder.name)
     trials = [row for row in board.rows if row["role"] == "trial"]
     if trials and all(row["state"] == "FAIL" for row in trials):
         raise MtlsearchError(f"every trial failed. Trial {trials[0]['trial']}: {trials[0]['reason']}")
@@ -156,8 +158,19 @@ def print_leaderboard(board: Leaderboard) -> None:
         console.print("no trial yet")
         return
     console.print(terminal_table(board, console.width))
+    _print_elsewhere(board)
     if trials > SHOWN_TRIALS:
         console.print(f"… and {trials - SHOWN_TRIALS} more, all in leaderboard.csv", highlight=False)
+
+
+def _print_elsewhere(board: Leaderboard) -> None:
+    """Whose the running trials are that other drivers of the study have."""
+    running: dict[str, list[str]] = {}
+    for row in board.rows:
+        if row["state"] == "RUNNING" and row.get("folder") is not None:
+            running.setdefault(row["folder"], []).append(str(row["trial"]))
+    for folder, numbers in running.items():
+        _line("running elsewhere", f"{', '.join(numbers)}, by the driver of {folder}; if it is gone, resume it there")
 
 
 def print_final(ranking: FinalRanking | None) -> None:
@@ -168,6 +181,23 @@ def print_final(ranking: FinalRanking | None) -> None:
     _line("final ranking", f"{seeds}, on test; ± is half of a 95 % interval; p is Holm's, against the best")
     console.print(final_table(ranking, console.width))
     for note in final_notes(ranking):
+        _line("note", note)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """A line a pruner, what it saves and what it loses."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("pruner")
+    for heading in ("best", "loss", "epochs", "time", "complete", "pruned", "failed", "censored"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in comparison.outcomes:
+        best = "none" if each.best is None else f"{each.best:.5g}"
+        loss = "" if each.loss is None else f"{each.loss:.3g}"
+        counts = (each.complete, each.pruned, each.failed, each.censored)
+        named = f"{each.pruner} (own)" if each.is_own else each.pruner
+        table.add_row(escape(named), best, loss, str(each.epochs), format_seconds(each.seconds), *map(str, counts))
+    console.print(table)
+    for note in comparison.notes:
         _line("note", note)
 
 

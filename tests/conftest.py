@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from storage_server import BUCKET, StorageServer
 
 from mtlsearch.cli import main
 
@@ -152,10 +153,25 @@ def _flight(month: int, draw: random.Random, rain: dict[tuple[object, ...], obje
     }
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[StorageServer]:
+    """An S3 API on loopback; who stops it starts it again."""
+    with StorageServer() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_uri(s3_server: StorageServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A place of one's own there, with what the environment must say of it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{tmp_path.name}"
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk that is soon full, of 64 KiB; `mount -o remount,size=…` gives it more."""
-    place = tmp_path / "small disk"
+    place = tmp_path / "small_disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:

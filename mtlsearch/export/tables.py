@@ -12,6 +12,7 @@ from mtlsearch.records import EpochMetrics
 from mtlsearch.report.experiment import Facts, read_experiment_facts
 from mtlsearch.report.statistics import Interval
 from mtlsearch.space import CategoryDomain, Domain, IntDomain, read_experiment
+from mtlsearch.storage import is_uri
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +25,9 @@ class Tables:
     """An experiment's folder, finished or not, as it was when it was opened."""
 
     def __init__(self, path: str | Path) -> None:
-        self._facts: Facts = read_experiment_facts(ExperimentFolder.open(Path(path).expanduser()))
+        self._facts: Facts = read_experiment_facts(
+            ExperimentFolder.open(path if is_uri(path) else Path(path).expanduser())
+        )
 
     @property
     def facts(self) -> Facts:
@@ -98,7 +101,7 @@ class Tables:
         )
 
     def __repr__(self) -> str:
-        return f"<experiment {self._facts.name!r}: {self.trials.num_rows} trials in {self._facts.folder.path}>"
+        return f"<experiment {self._facts.name!r}: {self.trials.num_rows} trials in {self._facts.folder.name}>"
 
     def _final(self) -> Iterator[dict[str, Any]]:
         final = self._facts.final

@@ -84,8 +84,8 @@ def _best(facts: Facts) -> tuple[TrialFacts, str]:
     complete = [trial for trial in facts.ranked() if trial.record.state == "COMPLETE"]
     if not complete:
         raise ConfigError(
-            f"{facts.folder.path} must have a complete trial to export, but has {_counted(facts.records)}. Go on with "
-            f"`mtlsearch resume {facts.folder.path}`, or name a trial with --trial."
+            f"{facts.folder.name} must have a complete trial to export, but has {_counted(facts.records)}. Go on with "
+            f"`mtlsearch resume {facts.folder.name}`, or name a trial with --trial."
         )
     return complete[0], f"the best of {len(complete)} complete trials on validation"
 
@@ -99,7 +99,7 @@ def _counted(records: Sequence[TrialRecord]) -> str:
 def _numbered(facts: Facts, number: int) -> TrialFacts:
     if number not in facts.trials:
         known = f"it has 0 to {max(facts.trials)}" if facts.trials else "it has none yet"
-        raise ConfigError(f"--trial must be a trial of {facts.folder.path}, but there is no trial {number}; {known}.")
+        raise ConfigError(f"--trial must be a trial of {facts.folder.name}, but there is no trial {number}; {known}.")
     return facts.trials[number]
 
 
@@ -109,6 +109,11 @@ def _restored(facts: Facts, trial: TrialFacts) -> tuple[ModelConfig, MultiTaskMo
     if record.state in ("FAIL", "RUNNING"):
         how = f"failed: {record.reason}" if record.state == "FAIL" else "has not ended"
         raise ConfigError(f"a trial must have been trained to be exported, but trial {record.number} {how}.")
+    if order is None and record.folder:
+        raise ConfigError(
+            f"a trial must be exported where its files are, but those of trial {record.number} are in {record.folder}. "
+            "Do it there, or name another trial with --trial."
+        )
     folder = facts.folder.trial(record.number)
     state = _best_state(folder, trial)
     if order is None or state is None or not trial.epochs:

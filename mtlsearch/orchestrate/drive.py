@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from mtlsearch.orchestrate.plan import Plan, check_machine, make_plan
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.search import check_storage, read_records, study_of
 from mtlsearch.space import read_experiment
+from mtlsearch.storage import Place
 from mtlsearch.tracking import Tracker, terminal_tracker
 
 Engine = Literal["ray", "local"]
@@ -31,8 +31,8 @@ class Driver:
     address: str | None = None
     """A Ray cluster's address, `auto` for the one of this machine; None starts Ray for this search."""
 
-    def run(self, plan: Plan, out: Path) -> ExperimentFolder:
-        """A new search in a new folder.
+    def run(self, plan: Plan, out: Place) -> ExperimentFolder:
+        """A new search in a new folder or storage.
 
         Raises:
             ConfigError: the folder exists, the data cannot be read, or the machines are too small. Nothing is written.
@@ -68,7 +68,7 @@ class Driver:
         digest = store.schema.data_digest
         if digest != before.get("data_digest"):
             raise ConfigError(
-                f"{folder.path} began with data {before.get('data_digest')}, but {experiment.data.source} is now "
+                f"{folder.name} began with data {before.get('data_digest')}, but {experiment.data.source} is now "
                 f"{digest}. Scores on different data cannot be ranked together: start a new search."
             )
         plan = plan.over(store.schema)

@@ -15,9 +15,12 @@ from typing import Literal
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 
-Kind = Literal["preempted", "node_lost", "process_lost", "hung", "out_of_memory", "disk_full", "error"]
+from mtlsearch.storage import StorageLost
+
+Kind = Literal["preempted", "node_lost", "process_lost", "hung", "out_of_memory", "disk_full", "storage_lost", "error"]
 """`preempted` and `node_lost` happen to a trial, however often; `process_lost`, `hung` and `error` may be its own
-doing, so they are counted; `out_of_memory` is tried once more with half of it; `disk_full` is for people to mend."""
+doing, so they are counted; `out_of_memory` is tried once more with half of it; `disk_full` and `storage_lost` are for
+people to mend."""
 
 MOST_OF_A_REASON = 500
 """Characters of an error that stand beside its trial; some errors list all that is wrong."""
@@ -62,6 +65,8 @@ def fault_of(error: BaseException | None, text: str = "") -> Fault:
         return Fault("out_of_memory", words)
     if is_disk_full(error):
         return Fault("disk_full", words)
+    if isinstance(error, StorageLost):
+        return Fault("storage_lost", words)
     if isinstance(error, RayActorError):
         return _death(error, words)
     return Fault("error", words if isinstance(error, RayTaskError) or text else f"{type(error).__name__}: {words}")

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mtlsearch.files import FolderFiles
+from mtlsearch.files import Files
 from mtlsearch.folder import ExperimentFolder
 
 NAMESPACE = "mtlsearch"
@@ -43,7 +43,7 @@ class Keeper:
         """See `Files.remove`."""
         self._files(trial).remove(name)
 
-    def _files(self, trial: int) -> FolderFiles:
+    def _files(self, trial: int) -> Files:
         return self._folder.trial(trial).checkpoints
 
 

@@ -112,6 +112,7 @@ def search_on_ray(session: Session, address: str | None) -> None:
         keeper=f"keeper-{token}",
         hub=f"hub-{token}",
         driver_place=str(Path.cwd()),
+        storage=session.folder.uri,
     )
     bridge = Bridge(session, setting.json())
     actors = [hub := start_hub(setting.hub)]
@@ -209,8 +210,12 @@ class Bridge:
 
     def report(self, trial_id: str, report: EpochReport) -> bool:
         """Whether the trial goes on."""
-        if not self.session.report(self._begun[trial_id].order.number, report).stops:
-            return True
+        try:
+            if not self.session.report(self._begun[trial_id].order.number, report).stops:
+                return True
+        except MtlsearchError as error:  # the study is in nobody's reach, or another's
+            self.error = error
+            return False
         del self._begun[trial_id], self._starts[trial_id]
         return False
 
@@ -292,7 +297,12 @@ class Bridge:
             case "disk_full":
                 self.error = MtlsearchError(
                     f"trial {number} could not write its checkpoint: {fault.reason}. Make room, then go on with: "
-                    f"mtlsearch resume {self.session.folder.path}"
+                    f"mtlsearch resume {self.session.folder.name}"
+                )
+            case "storage_lost":
+                self.error = MtlsearchError(
+                    f"trial {number} could not reach its checkpoints: {fault.reason}. When the storage answers, go on "
+                    f"with: mtlsearch resume {self.session.folder.name}"
                 )
             case _ if self._retries[number] < self._resources.max_retries:
                 self._retries[number] += 1
@@ -367,7 +377,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray has no types
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Takes test scores, and what did not come to its end."""
-        self._bridge.ended(trial_id, result or {})
+        try:
+            self._bridge.ended(trial_id, result or {})
+        except MtlsearchError as failed:
+            self._bridge.error = failed
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is on disk."""
@@ -434,6 +447,7 @@ def start_ray(address: str | None) -> None:
     }
     if address is None:
         options |= {"num_cpus": num_cpus(), "object_store_memory": OBJECT_STORE_BYTES}
+        options["_node_ip_address"] = "127.0.0.1"  # else Ray's ports are open to the network
     try:
         _knock(address)
         ray.init("local" if address is None else address, **options)

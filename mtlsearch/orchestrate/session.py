@@ -74,6 +74,7 @@ class Session:
         self._best_scores: EpochMetrics | None = None
         self._note_best(self._search.best())
         self._next_write = 0.0
+        self.folder.push()
 
     @contextmanager
     def searching(self) -> Iterator[None]:
@@ -109,6 +110,7 @@ class Session:
             flat: dict[str, object] = dict(flatten(order.config))
             for tracker in self._trackers:
                 tracker.trial_started(order, flat)
+            self.folder.push(order.number)
         return order
 
     def generation(self) -> int:
@@ -127,6 +129,7 @@ class Session:
             trial.append(metrics)
             self._last_epochs[number] = metrics.epoch
         decision = self._search.report(number, metrics)
+        self.folder.push(number, journal_last=decision.stops)
         if is_new:
             for tracker in self._trackers:
                 tracker.epoch_finished(self._orders[number], metrics, decision)
@@ -142,12 +145,13 @@ class Session:
     def fail(self, number: int, reason: str) -> None:
         """Ends a trial that cannot go on."""
         self._search.fail(number, reason)
+        self.folder.push(number)
         self._ended(number)
 
     @property
     def interruption(self) -> str:
         """What is said when somebody stopped the search."""
-        return f"stopped. Go on with: mtlsearch resume {shlex.quote(str(self.folder.path))}"
+        return f"stopped. Go on with: mtlsearch resume {shlex.quote(self.folder.name)}"
 
     @property
     def num_left(self) -> int:
@@ -172,6 +176,7 @@ class Session:
     def keep_test(self, number: int, scores: Scores) -> None:
         """Writes a trial's test scores, once."""
         write_whole(self.folder.trial(number).test, json.dumps(scores, indent=1))
+        self.folder.push(number)
 
     def leaderboard(self) -> Leaderboard:
         """The ranked trials as they stand."""

@@ -7,10 +7,12 @@ knows what would have come. Such trials are censored: they end there, and are co
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -53,6 +55,26 @@ class Outcome:
     pruned: int
     failed: int
     censored: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pruners side by side, and what has to be known to read it."""
+
+    outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...]
+
+    def csv(self) -> str:
+        """A header line and a line a pruner."""
+        sink = io.StringIO()
+        writer = csv.DictWriter(sink, [each.name for each in fields(Outcome)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(outcome) for outcome in self.outcomes)
+        return sink.getvalue()
+
+    def json(self) -> str:
+        """The outcomes and the notes."""
+        return json.dumps(asdict(self), indent=1)
 
 
 @dataclass(frozen=True)
@@ -120,7 +142,7 @@ def read_pruners(folder: ExperimentFolder, texts: Sequence[str]) -> list[PrunerC
         try:
             pruner = read_experiment(folder.space, (*overrides, f"search.pruner={text}")).search.pruner
         except ConfigError as error:
-            raise ConfigError(f"--pruner {text}: {error}") from error
+            raise ConfigError(f"--pruner {text}: {error.message}") from error
         if isinstance(pruner, ThresholdConfig) and pruner.lower is None and pruner.upper is None:
             raise ConfigError(
                 f"--pruner {text}: a threshold needs a bound. Write: --pruner '{{kind: threshold, lower: 0.5}}'"
@@ -136,20 +158,47 @@ def every_pruner(own: PrunerConfig) -> list[PrunerConfig]:
     return [own, *(pruner for pruner in (kind() for kind in kinds) if pruner != own)]
 
 
-def compare(recording: Recording, pruners: Sequence[PrunerConfig], workers: int) -> list[Outcome]:
+def compare(recording: Recording, pruners: Sequence[PrunerConfig], workers: int) -> Comparison:
     """Replays the recording under each pruner.
 
     Args:
         workers: trials side by side.
     """
-    with tempfile.TemporaryDirectory(prefix="mtlsearch-simulate-") as scratch:
-        return [replay(recording, pruner, workers, Path(scratch) / str(i)) for i, pruner in enumerate(pruners)]
+    assert workers > 0
+    memory = Path("/dev/shm")  # nothing is kept, so nothing need wait for a disk
+    with tempfile.TemporaryDirectory(prefix="mtlsearch-simulate-", dir=memory if memory.is_dir() else None) as scratch:
+        outcomes = [
+            _outcome(recording, pruner, *replay(recording, pruner, workers, Path(scratch) / str(i)))
+            for i, pruner in enumerate(pruners)
+        ]
+    return Comparison(tuple(outcomes), tuple(_notes(recording, outcomes, workers)))
 
 
-def replay(recording: Recording, pruner: PrunerConfig, workers: int, place: Path) -> Outcome:
+def _notes(recording: Recording, outcomes: Sequence[Outcome], workers: int) -> Iterator[str]:
+    side = "one after the other" if workers == 1 else f"{workers} side by side"
+    best = "none complete" if recording.best is None else f"the best reached {recording.best:.5g}"
+    yield f"{len(recording.trials)} trials recorded, {best}; replayed {side}, in the order in which they were proposed"
+    if any(outcome.censored for outcome in outcomes):
+        yield (
+            f"{recording.num_stopped} recorded trials end where the search stopped or left them. Those that a pruner "
+            "let go on are censored: what would have come is not known, and may have been the best. For a fair "
+            "comparison, record a search with `pruner: none`"
+        )
+    if recording.experiment.budget.wall is not None:
+        yield "the wall budget is left out: what it cut off is not known"
+    if recording.experiment.search.warm_start is not None:
+        yield "what the search took over from an earlier one is left out"
+
+
+def replay(
+    recording: Recording, pruner: PrunerConfig, workers: int, place: Path
+) -> tuple[list[TrialRecord], float]:
     """Searches again, in a new folder, with the recorded trials as what is to be tried first.
 
     The wall budget is left out, since what it cut off is not known; what an earlier search gave, too.
+
+    Returns:
+        The trials, and the simulated seconds until the last one ended.
     """
     before = recording.experiment
     search = before.search.model_copy(
@@ -163,7 +212,7 @@ def replay(recording: Recording, pruner: PrunerConfig, workers: int, place: Path
     with folder.driven():
         session = Session(experiment, recording.served, folder, [], first, clock)
         simulate(TuneCalls(session, workers), workers, clock, recording.curve)
-    return _outcome(recording, pruner, read_records(folder.journal), clock.now)
+    return read_records(folder.journal), clock.now
 
 
 def _outcome(recording: Recording, pruner: PrunerConfig, records: Sequence[TrialRecord], seconds: float) -> Outcome:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ORDER, SETTING, START, TEST = "order", "setting", "start", "test"
 REPORT, FAILED, TRACEBACK = "report", "failed", "traceback"
 
+_TEXTS = ("token", "keeper", "hub", "driver_place", "storage")
+
 PEERS_SECONDS = 30.0
 """How long, after one rank failed, the others are asked for their reasons: Ray notices a dead process at once, a dead
 node after its health checks."""
@@ -58,12 +60,14 @@ class Setting:
     """Name of the actor that hears how far every rank is."""
     driver_place: str
     """The driver's working directory: data may be given relative to it."""
+    storage: str | None = None
+    """The URI under which the experiment is, when it is in no folder."""
 
     def json(self) -> str:
         """For `from_json`."""
         data, resources = self.data.model_dump(mode="json"), self.resources.model_dump(mode="json")
         fields = {"data": data, "resources": resources, "folder": str(self.folder)}
-        return json.dumps(fields | {key: getattr(self, key) for key in ("token", "keeper", "hub", "driver_place")})
+        return json.dumps(fields | {key: getattr(self, key) for key in _TEXTS})
 
     @classmethod
     def from_json(cls, text: str) -> Setting:
@@ -84,6 +88,9 @@ class Setting:
         return made
 
     def _checkpoints(self) -> Callable[[int], Files]:
+        if self.storage is not None:
+            experiment = ExperimentFolder.at(self.storage)
+            return lambda trial: experiment.trial(trial).checkpoints
         drivers = self.folder / "drivers.json"
         if drivers.is_file() and self.token in drivers.read_text():
             folder = ExperimentFolder(self.folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mtlsearch.config import Task
+from mtlsearch.config import Task, TrialConfig
 from mtlsearch.config.task import LOWER_IS_BETTER
 from mtlsearch.data import DataSchema
 from mtlsearch.errors import ConfigError, Where
@@ -22,6 +22,7 @@ from mtlsearch.objective import gains
 from mtlsearch.records import EpochMetrics, ModelRecord, Role, Scores, TrialOrder, TrialRecord
 from mtlsearch.report.leaderboard import Leaderboard, best_epoch, read_leaderboard
 from mtlsearch.search import read_records, study_of
+from mtlsearch.search.elsewhere import configs_elsewhere
 from mtlsearch.search.importance import Importance, read_importance
 from mtlsearch.space import flatten
 
@@ -37,6 +38,8 @@ class TrialFacts:
 
     record: TrialRecord
     order: TrialOrder | None
+    """None where the trial ended before it began, or is in another driver's folder."""
+    config: TrialConfig | None
     """None where the trial ended before it began."""
     epochs: tuple[EpochMetrics, ...]
     model: ModelRecord | None
@@ -57,7 +60,7 @@ class TrialFacts:
     @cached_property
     def parameters(self) -> dict[str, str | int | float | bool | None]:
         """The whole configuration by flat names, what was fixed included."""
-        return {} if self.order is None else flatten(self.order.config)
+        return {} if self.config is None else flatten(self.config)
 
 
 @dataclass(frozen=True)
@@ -141,13 +144,17 @@ def read_experiment_facts(folder: ExperimentFolder) -> Facts:
     """
     plan = folder.read_plan()
     records = read_records(study_of(folder))
+    elsewhere = configs_elsewhere(folder, records)
     return Facts(
         folder=folder,
         plan=plan,
         tasks=_tasks(folder, plan),
         records=tuple(records),
         board=read_leaderboard(folder, records),
-        trials={record.number: _trial(folder.trial(record.number), record) for record in records},
+        trials={
+            record.number: _trial(folder.trial(record.number), record, elsewhere.get(record.number))
+            for record in records
+        },
         final=_final(folder, records),
     )
 
@@ -159,10 +166,12 @@ def _tasks(folder: ExperimentFolder, plan: Mapping[str, Any]) -> tuple[Task, ...
         raise _damaged("`tasks` must be the tasks that `mtlsearch run` wrote", Where(folder.plan)) from error
 
 
-def _trial(folder: TrialFolder, record: TrialRecord) -> TrialFacts:
+def _trial(folder: TrialFolder, record: TrialRecord, elsewhere: TrialConfig | None) -> TrialFacts:
+    order = folder.read_order() if folder.order.exists() else None
     return TrialFacts(
         record=record,
-        order=folder.read_order() if folder.order.exists() else None,
+        order=order,
+        config=order.config if order is not None else elsewhere,
         epochs=tuple(folder.epochs()),
         model=_model(folder),
         test=folder.read_test(),

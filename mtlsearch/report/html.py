@@ -146,7 +146,7 @@ def _board(tables: Tables) -> dict[str, Any]:
                 **{name: row[name] for name in ("trial", "role", "state", "epochs", "best_epoch", "reason")},
                 "rank": ranks.get(trial.number),
                 "objective": short(row["objective"]),
-                "seconds": short(round(row["seconds"], 1)),
+                "seconds": None if row["seconds"] is None else short(round(row["seconds"], 1)),
                 "num_parameters": None if trial.model is None else trial.model.num_parameters,
                 "multiply_adds": None if trial.model is None else trial.model.multiply_adds,
                 **{name: _plain(row.get(name)) for name in (*parameters, *metrics)},

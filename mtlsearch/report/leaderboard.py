@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mtlsearch.config import TrialConfig
 from mtlsearch.files import write_whole
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import EpochMetrics, TrialRecord
+from mtlsearch.search.elsewhere import configs_elsewhere
 from mtlsearch.space import flatten
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ _STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
 _FIRST = ("trial", "role", "state", "objective")
 _FINAL = ("candidate", "repeat")
 """Columns that are there once there are final trials."""
+_ELSEWHERE = ("folder",)
+"""Column that is there where another driver of a shared study has trials: the folder that those are in."""
 _LAST = ("epochs", "best_epoch", "seconds", "reason")
 
 
@@ -67,7 +71,8 @@ class Leaderboard:
 def read_leaderboard(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> Leaderboard:
     """Ranks the study's trials and joins what their folders hold."""
     ranked = sorted(records, key=_rank)
-    partial = [_row(folder, record) for record in ranked]
+    elsewhere = configs_elsewhere(folder, records)
+    partial = [_row(folder, record, elsewhere.get(record.number)) for record in ranked]
     names = _ordered_names(partial)
     return Leaderboard(tuple({name: row.get(name) for name in names} for row in partial))
 
@@ -84,7 +89,11 @@ def _rank(record: TrialRecord) -> tuple[int, bool, float, int]:
     return (_STATES.index(record.state), record.role == "baseline", -value, record.number)
 
 
-def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
+def _row(folder: ExperimentFolder, record: TrialRecord, elsewhere: TrialConfig | None) -> dict[str, Any]:
+    """
+    Args:
+        elsewhere: of a trial that is in another driver's folder, its configuration.
+    """
     trial = folder.trial(record.number)
     epochs = trial.epochs()
     best = best_epoch(epochs)
@@ -101,6 +110,18 @@ def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
         row |= {f"{task}/{name}": value for task, scores in shown.validation.items() for name, value in scores.items()}
     if (test := trial.read_test()) is not None:
         row |= {f"test/{task}/{name}": value for task, scores in test.items() for name, value in scores.items()}
+    if elsewhere is not None:
+        values = record.intermediate
+        return (
+            row
+            | flatten(elsewhere)
+            | {
+                "folder": record.folder,
+                "epochs": len(values) or None,
+                "best_epoch": max(values, key=lambda epoch: values[epoch], default=None),
+                "reason": record.reason,
+            }
+        )
     if trial.order.exists():
         row |= flatten(trial.read_order().config)
     return row | {
@@ -114,7 +135,7 @@ def _row(folder: ExperimentFolder, record: TrialRecord) -> dict[str, Any]:
 def _ordered_names(rows: Sequence[dict[str, Any]]) -> list[str]:
     """First and last columns as fixed; scores, then test scores, then parameters, each in the order met."""
     met = dict.fromkeys(name for row in rows for name in row if name not in _FIRST + _LAST)
-    final = [name for name in _FINAL if name in met]
+    final = [name for name in (*_FINAL, *_ELSEWHERE) if name in met]
     scores = [name for name in met if "/" in name and not name.startswith("test/")]
     test = [name for name in met if name.startswith("test/")]
     params = [name for name in met if "/" not in name and name not in final]

@@ -19,17 +19,17 @@ import uuid
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 import sqlalchemy as sa
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, selectinload
 
@@ -103,12 +103,11 @@ class DatabaseStorage(BaseStorage):
         self._place, self._process, self._is_apart = place, uuid.uuid4().hex, is_apart
         self._rdb = open_rdb(place)
         weakref.finalize(self, self._rdb.engine.dispose)
-        self._session: Session | None = None
+        self._open: sa.Connection | None = None
         self._turn = _Turn(0)
         self._study_id = -1
         self._trials: list[FrozenTrial] = []
         self._numbers: dict[int, int] = {}  # by Optuna's id of the trial
-        self._ranges: dict[str, BaseDistribution] = {}
         self._seen = 0  # the newest change that is known
         self._undo: dict[int, FrozenTrial | None] = {}
         try:
@@ -126,7 +125,7 @@ class DatabaseStorage(BaseStorage):
         Raises:
             MtlsearchError: the database was away for too long, or another process goes on with this driver's folder.
         """
-        assert self._session is None, "transactions do not nest"
+        assert self._open is None, "transactions do not nest"
         self._turn = _Turn(self._turn.number + 1)
         deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.1
         while True:
@@ -147,24 +146,26 @@ class DatabaseStorage(BaseStorage):
 
     def _attempt(self, work: Callable[[], Any]) -> Any:
         try:
-            with Session(self._rdb.engine) as session, session.begin():
-                _lock(session.connection(), self._place.study)
-                committed = self._last_transaction(session)
-                self._refresh(session)
+            with self._rdb.engine.begin() as connection:
+                _lock(connection, self._place.study)
+                committed = self._last_transaction(connection)
+                self._refresh(connection)
                 if committed < self._turn.number:
-                    self._session = session
+                    self._open = connection
                     self._turn.result = work()
-                    self._write_down(session)
+                    self._write_down(connection)
             self._seen += bool(self._undo)
             self._undo.clear()
         finally:
-            self._session = None
+            self._open = None
             self._roll_back()
         return self._turn.result
 
-    def _last_transaction(self, session: Session) -> int:
+    def _last_transaction(self, connection: sa.Connection) -> int:
         """The number of this driver's last one that was committed."""
-        row = session.execute(sa.select(_DRIVERS.c.process, _DRIVERS.c.transaction).where(*self._own_row)).one_or_none()
+        row = connection.execute(
+            sa.select(_DRIVERS.c.process, _DRIVERS.c.transaction).where(*self._own_row)
+        ).one_or_none()
         if row is None or row.process != self._process:
             raise MtlsearchError(
                 f"another process goes on with {self._place.folder}, so this one ends: the study is no longer its own."
@@ -175,7 +176,7 @@ class DatabaseStorage(BaseStorage):
     def _own_row(self) -> tuple[sa.ColumnElement[bool], ...]:
         return (_DRIVERS.c.study_id == self._study_id, _DRIVERS.c.driver == self._place.driver)
 
-    def _write_down(self, session: Session) -> None:
+    def _write_down(self, connection: sa.Connection) -> None:
         """Says what this transaction has changed, and that it is over."""
         if not self._undo:
             return
@@ -185,10 +186,10 @@ class DatabaseStorage(BaseStorage):
                 for number in self._undo
             ]
         )
-        session.execute(
+        connection.execute(
             new.on_conflict_do_update(index_elements=["trial_id"], set_={"revision": new.excluded.revision})
         )
-        session.execute(sa.update(_DRIVERS).where(*self._own_row).values(transaction=self._turn.number))
+        connection.execute(sa.update(_DRIVERS).where(*self._own_row).values(transaction=self._turn.number))
 
     def _roll_back(self) -> None:
         """Makes memory what it was before a transaction that was not committed, as far as is known."""
@@ -210,7 +211,7 @@ class DatabaseStorage(BaseStorage):
         else:
             self.history.changed(trial)
 
-    def _refresh(self, session: Session) -> None:
+    def _refresh(self, connection: sa.Connection) -> None:
         """Reads the trials that were changed since this driver's last turn."""
         changes = sa.select(_CHANGES.c.trial_id, _CHANGES.c.revision).where(
             _CHANGES.c.study_id == self._study_id, _CHANGES.c.revision > self._seen
@@ -219,15 +220,15 @@ class DatabaseStorage(BaseStorage):
         added = sa.select(models.TrialModel.trial_id, sa.literal(0)).where(  # also by whoever knows nothing of us
             models.TrialModel.study_id == self._study_id, models.TrialModel.trial_id > last
         )
-        found = session.execute(sa.union_all(changes, added)).all()
-        for trial in self._read(session, {trial_id for trial_id, _ in found}):
+        found = connection.execute(sa.union_all(changes, added)).all()
+        for trial in self._read(connection, {trial_id for trial_id, _ in found}):
             assert trial.number <= len(self._trials), f"the study has no trial {len(self._trials)}"
             self._trials[trial.number : trial.number + 1] = [trial]
             self._numbers[trial._trial_id] = trial.number
             self._tell(trial)
         self._seen = max([self._seen, *(revision for _, revision in found)])
 
-    def _read(self, session: Session, trial_ids: set[int]) -> Iterable[FrozenTrial]:
+    def _read(self, connection: sa.Connection, trial_ids: set[int]) -> Iterable[FrozenTrial]:
         if not trial_ids:
             return []
         model = models.TrialModel
@@ -238,25 +239,27 @@ class DatabaseStorage(BaseStorage):
             .where(model.trial_id.in_(trial_ids))
             .order_by(model.trial_id)
         )
-        found = [self._rdb._build_frozen_trial_from_trial_model(each) for each in session.scalars(query)]
-        session.expunge_all()
-        return found
+        with Session(connection, join_transaction_mode="rollback_only") as session:
+            return [self._rdb._build_frozen_trial_from_trial_model(each) for each in session.scalars(query)]
 
     def _enter(self) -> None:
         """Finds the study or makes it, and takes this driver's place from whoever had it."""
-        with Session(self._rdb.engine) as session, session.begin():
-            _lock(session.connection(), self._place.study)
-            study: Any = models.StudyModel.find_by_name(self._place.study, session)
-            if study is None:
-                direction = models.StudyDirectionModel(objective=0, direction=StudyDirection.MAXIMIZE)
-                study = models.StudyModel(study_name=self._place.study, directions=[direction])
-                session.add(study)
-                session.flush()
-            self._study_id = study.study_id
+        with self._rdb.engine.begin() as connection:
+            _lock(connection, self._place.study)
+            studies, directions = _table(models.StudyModel), _table(models.StudyDirectionModel)
+            named = sa.select(studies.c.study_id).where(studies.c.study_name == self._place.study)
+            study_id = connection.scalar(named)
+            if study_id is None:
+                new = insert(studies).values(study_name=self._place.study).returning(studies.c.study_id)
+                study_id = connection.scalar(new)
+                direction = {"study_id": study_id, "objective": 0, "direction": StudyDirection.MAXIMIZE}
+                connection.execute(insert(directions).values(direction))
+            assert study_id is not None
+            self._study_id = study_id
             row = {"process": self._process, "transaction": 0}
-            new = insert(_DRIVERS).values(study_id=self._study_id, driver=self._place.driver, **row)
-            session.execute(new.on_conflict_do_update(index_elements=["study_id", "driver"], set_=row))
-            self._refresh(session)
+            driver = insert(_DRIVERS).values(study_id=study_id, driver=self._place.driver, **row)
+            connection.execute(driver.on_conflict_do_update(index_elements=["study_id", "driver"], set_=row))
+            self._refresh(connection)
 
     # What Optuna reads: from memory --------------------------------------------------------------------
 
@@ -311,36 +314,83 @@ class DatabaseStorage(BaseStorage):
         return self._study_attrs(models.StudySystemAttributeModel)
 
     def _study_attrs(self, model: Any) -> dict[str, Any]:
-        return {each.key: json.loads(each.value_json) for each in model.where_study_id(self._study_id, self._inside)}
+        table = _table(model)
+        query = sa.select(table.c.key, table.c.value_json).where(table.c.study_id == self._study_id)
+        return {key: json.loads(value) for key, value in self._inside.execute(query)}
 
     # What Optuna writes: into the transaction, and a new trial into memory -------------------------------
 
     @property
-    def _inside(self) -> Session:
-        assert self._session is not None, "the study is written to inside of `transact` only"
-        return self._session
+    def _inside(self) -> sa.Connection:
+        assert self._open is not None, "the study is written to inside of `transact` only"
+        return self._open
+
+    def _put(self, model: Any, index: tuple[str, ...], /, **row: Any) -> None:
+        """Writes one row, or overwrites the one that is the same in `index`."""
+        new = insert(_table(model)).values(row)
+        changed = {name: new.excluded[name] for name in row if name not in index}
+        self._inside.execute(new.on_conflict_do_update(index_elements=index, set_=changed))
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """The next number; no other driver can take it, since this one has the lock."""
-        model = self._rdb._get_prepared_new_trial(study_id, template_trial, self._inside)
-        self._inside.flush()
-        trial = self._rdb._build_frozen_trial_from_trial_model(model)
-        assert trial.number == len(self._trials), f"trial {trial.number} is not the next of {len(self._trials)}"
+        trial = copy.deepcopy(template_trial) if template_trial else create_trial(state=TrialState.RUNNING)
+        trials = _table(models.TrialModel)
+        new = insert(trials).values(
+            number=len(self._trials),
+            study_id=self._study_id,
+            state=trial.state,
+            datetime_start=_utc(trial.datetime_start),
+            datetime_complete=_utc(trial.datetime_complete),
+        )
+        trial.number, trial._trial_id = (
+            len(self._trials),
+            self._inside.execute(new.returning(trials.c.trial_id)).scalar_one(),
+        )
+        for objective, value in enumerate(trial.values or ()):
+            self._put_value(trial._trial_id, objective, value)
+        for name, value in trial.params.items():
+            self._put_param(
+                trial._trial_id, name, trial.distributions[name].to_internal_repr(value), trial.distributions[name]
+            )
+        for step, value in trial.intermediate_values.items():
+            self._put_intermediate(trial._trial_id, step, value)
+        for model, attributes in (
+            (models.TrialUserAttributeModel, trial.user_attrs),
+            (models.TrialSystemAttributeModel, trial.system_attrs),
+        ):
+            for key, value in attributes.items():
+                self._put_attribute(model, trial._trial_id, key, value)
         self._trials.append(trial)
         self._numbers[trial._trial_id] = trial.number
         self._undo[trial.number] = None
         self._tell(trial)
         return trial._trial_id
 
+    def _put_value(self, trial_id: int, objective: int, value: float) -> None:
+        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        row = {"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind}
+        self._put(models.TrialValueModel, ("trial_id", "objective"), **row)
+
+    def _put_param(self, trial_id: int, name: str, value: float, distribution: BaseDistribution) -> None:
+        row = {"trial_id": trial_id, "param_name": name, "param_value": value}
+        described = distribution_to_json(distribution)
+        self._put(models.TrialParamModel, ("trial_id", "param_name"), **row, distribution_json=described)
+
+    def _put_intermediate(self, trial_id: int, step: int, value: float) -> None:
+        model = models.TrialIntermediateValueModel
+        stored, kind = model.intermediate_value_to_stored_repr(value)
+        row = {"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
+        self._put(model, ("trial_id", "step"), **row)
+
+    def _put_attribute(self, model: Any, trial_id: int, key: str, value: Any) -> None:
+        self._put(model, ("trial_id", "key"), trial_id=trial_id, key=key, value_json=json.dumps(value))
+
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         """Optuna's."""
-        self._rdb._set_trial_param_without_commit(
-            self._inside, trial_id, param_name, param_value_internal, distribution, self._ranges.get(param_name)
-        )
-        self._ranges.setdefault(param_name, distribution)
-        trial = self.get_trial(trial_id)
+        trial = self._updatable(trial_id)
+        self._put_param(trial_id, param_name, param_value_internal, distribution)
         self._change(
             trial_id,
             params={**trial.params, param_name: distribution.to_external_repr(param_value_internal)},
@@ -349,41 +399,44 @@ class DatabaseStorage(BaseStorage):
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Optuna's; False where a trial that is to be started runs already."""
-        model: Any = models.TrialModel.find_or_raise_by_id(trial_id, self._inside)
-        self.check_trial_is_updatable(trial_id, model.state)
-        if state == TrialState.RUNNING and model.state != TrialState.WAITING:
+        if state == TrialState.RUNNING and self._updatable(trial_id).state != TrialState.WAITING:
             return False
-        for objective, value in enumerate(values or ()):
-            self._rdb._set_trial_value_without_commit(self._inside, model, objective, value)
         changes: dict[str, Any] = {"state": state}
         if state == TrialState.RUNNING:
             changes["datetime_start"] = datetime.now()
         if state.is_finished():
             changes["datetime_complete"] = datetime.now()
-        for name, value in changes.items():
-            setattr(model, name, value)
+        trials = _table(models.TrialModel)
+        stored = {name: _utc(value) if isinstance(value, datetime) else value for name, value in changes.items()}
+        self._inside.execute(sa.update(trials).where(trials.c.trial_id == trial_id).values(stored))
+        for objective, value in enumerate(values or ()):
+            self._put_value(trial_id, objective, value)
         self._change(trial_id, **changes, **({} if values is None else {"values": list(values)}))
         return True
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """Optuna's."""
-        self._rdb._set_trial_intermediate_value_without_commit(self._inside, trial_id, step, intermediate_value)
-        values = self.get_trial(trial_id).intermediate_values
+        values = self._updatable(trial_id).intermediate_values
+        self._put_intermediate(trial_id, step, intermediate_value)
         self._change(trial_id, intermediate_values={**values, step: intermediate_value})
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Optuna's."""
-        model = models.TrialUserAttributeModel
-        self._rdb._set_trial_attr_without_commit(self._inside, model, trial_id, key, value)
-        attributes = self.get_trial(trial_id).user_attrs
+        attributes = self._updatable(trial_id).user_attrs
+        self._put_attribute(models.TrialUserAttributeModel, trial_id, key, value)
         self._change(trial_id, user_attrs={**attributes, key: json.loads(json.dumps(value))})
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Optuna's."""
-        model = models.TrialSystemAttributeModel
-        self._rdb._set_trial_attr_without_commit(self._inside, model, trial_id, key, value)
-        attributes = self.get_trial(trial_id).system_attrs
+        attributes = self._updatable(trial_id).system_attrs
+        self._put_attribute(models.TrialSystemAttributeModel, trial_id, key, value)
         self._change(trial_id, system_attrs={**attributes, key: json.loads(json.dumps(value))})
+
+    def _updatable(self, trial_id: int) -> FrozenTrial:
+        """As it is in the database now: the lock is this driver's."""
+        trial = self.get_trial(trial_id)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        return trial
 
     def _change(self, trial_id: int, **changes: Any) -> None:
         """Puts a copy in the trial's place; whoever holds the trial as it was keeps that."""
@@ -404,12 +457,7 @@ class DatabaseStorage(BaseStorage):
         self._set_study_attr(models.StudySystemAttributeModel, key, value)
 
     def _set_study_attr(self, model: Any, key: str, value: Any) -> None:
-        query = sa.select(model).where(model.study_id == self._study_id, model.key == key)
-        attribute = self._inside.scalars(query).one_or_none()
-        if attribute is None:
-            self._inside.add(model(study_id=self._study_id, key=key, value_json=json.dumps(value)))
-        else:
-            attribute.value_json = json.dumps(value)
+        self._put(model, ("study_id", "key"), study_id=self._study_id, key=key, value_json=json.dumps(value))
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> NoReturn:
         """Never: the study is there."""
@@ -418,6 +466,17 @@ class DatabaseStorage(BaseStorage):
     def delete_study(self, study_id: int) -> NoReturn:
         """Never."""
         raise AssertionError("a search does not delete its study")
+
+
+def _table(model: Any) -> sa.Table:
+    """Of one of Optuna's classes. Its rows are written without SQLAlchemy's objects: a third of the time."""
+    table: sa.Table = model.__table__
+    return table
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    """As Optuna's tables have times: without a zone, in UTC."""
+    return None if local is None else local.astimezone(UTC).replace(tzinfo=None)
 
 
 def open_rdb(place: Database, *, make_tables: bool = True) -> RDBStorage:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ MOST_RUNNING = 100
 _RELATIVE = "tpe:relative_params:"
 """Optuna's sampler notes what it proposed as system attributes of this name and a number, in pieces."""
 
-Observation = Mapping[str, float]
+Observation = dict[str, float]
 """A trial's parameters as Optuna's estimators count them: a choice is its index."""
 
 
@@ -48,6 +49,7 @@ class Known:
         self._complete: list[tuple[float, int]] = []  # best first, as are the pruned ones
         self._pruned: list[tuple[float, float, int]] = []
         self._shapes: dict[frozenset[str], tuple[int, dict[str, BaseDistribution]]] = {}
+        self._ranges: dict[str, BaseDistribution] = {}
         self._groups: list[dict[str, BaseDistribution]] | None = None
 
     @property
@@ -75,6 +77,7 @@ class Known:
         names = frozenset(after.params)
         if names not in self._shapes or after.number < self._shapes[names][0]:
             self._shapes[names] = (after.number, after.distributions)
+            self._ranges |= after.distributions
             self._groups = None
 
     def groups(self) -> list[dict[str, BaseDistribution]]:
@@ -103,7 +106,7 @@ class Known:
         others = [number for number in self._finished if number not in good]
         running = [number for number in self.running if number != asking]
         by_number = {number: self._observations[number] for number in others}
-        by_number |= {number: _proposed(self.running[number]) for number in running}
+        by_number |= {number: self._proposed(self.running[number]) for number in running}
         return self._of(good), [by_number[number] for number in sorted(by_number)]
 
     def split_lately(self, asking: int) -> tuple[list[Observation], list[Observation]]:
@@ -112,12 +115,20 @@ class Known:
         latest = self._finished[-(MOST_FINISHED + len(good)) :]
         others = [number for number in latest if number not in good][-MOST_FINISHED:]
         before = sorted(self.running)
-        running = [number for number in before[: bisect_left(before, asking)]][-MOST_RUNNING:]
+        running = before[: bisect_left(before, asking)][-MOST_RUNNING:]
         by_number = {number: self._observations[number] for number in others}
         for number in running:
             trial = self.running[number]
             by_number[number] = _observed(trial.params, trial.distributions)
         return self._of(good), [by_number[number] for number in sorted(by_number)]
+
+    def _proposed(self, trial: FrozenTrial) -> Observation:
+        """A running trial's parameters, with those that were proposed for branches that it did not take."""
+        pieces: list[str] = []
+        while piece := trial.system_attrs.get(f"{_RELATIVE}{len(pieces)}"):
+            pieces.append(piece)
+        proposed = json.loads("".join(pieces)) if pieces else {}
+        return _observed(proposed, self._ranges) | _observed(trial.params, trial.distributions)
 
     def _good(self) -> set[int]:
         count = default_gamma(self.num_finished)
@@ -139,30 +150,6 @@ def _pruned_score(trial: FrozenTrial) -> tuple[float, float]:
 
 def _observed(params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> Observation:
     return {name: distributions[name].to_internal_repr(value) for name, value in params.items()}
-
-
-def _proposed(trial: FrozenTrial) -> Observation:
-    """A running trial's parameters, with those that were proposed for branches that it did not take."""
-    pieces: list[str] = []
-    while piece := trial.system_attrs.get(f"{_RELATIVE}{len(pieces)}"):
-        pieces.append(piece)
-    return _Proposal(json.loads("".join(pieces)) if pieces else {}, trial)
-
-
-class _Proposal(Mapping[str, float]):
-    """Counted as it is looked at: a parameter that was proposed in vain has its range with whoever asks."""
-
-    def __init__(self, proposed: dict[str, Any], trial: FrozenTrial) -> None:
-        self._params = proposed | trial.params
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._params)
-
-    def __len__(self) -> int:
-        return len(self._params)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._params[name]
 
 
 class IndexedTpe(TPESampler):
@@ -232,15 +219,8 @@ class IndexedTpe(TPESampler):
         self, search_space: Mapping[str, BaseDistribution], observations: Sequence[Observation]
     ) -> _ParzenEstimator:
         names = list(search_space)
-        rows = [
-            [each[name] for name in names] if not isinstance(each, _Proposal) else _counted(each, search_space)
-            for each in observations
-            if all(name in each for name in names)
-        ]
+        wanted, values = set(names), itemgetter(*names)
+        rows = [values(each) for each in observations if wanted <= each.keys()]
         values_NP = np.array(rows, dtype=float).reshape(len(rows), len(names))  # N trials, P parameters
         columns = {name: values_NP[:, column] for column, name in enumerate(names)}
         return _ParzenEstimator(columns, dict(search_space), self._parzen_estimator_parameters)
-
-
-def _counted(proposal: _Proposal, search_space: Mapping[str, BaseDistribution]) -> list[float]:
-    return [space.to_internal_repr(proposal[name]) for name, space in search_space.items()]

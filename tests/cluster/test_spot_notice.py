@@ -24,10 +24,19 @@ DRIVER = """
 import json, sys, ray
 ray.init(logging_level=40, log_to_driver=False)
 own = ray.get_runtime_context().get_node_id()
+
+@ray.remote(num_cpus=1)
+class Trial:
+    def started(self):
+        return True
+
+trial = Trial.remote()
+ray.get(trial.started.remote())
 for _ in sys.stdin:
     print(json.dumps([ray._private.state.state.get_draining_nodes(), own]), flush=True)
 """
-"""It is connected before the notice comes, as a search's driver is: a draining node takes no new one."""
+"""It is connected and has a trial before the notice comes, as a search's driver: a draining node takes no new driver,
+and ends at once when nothing runs on it."""
 
 
 class Cloud:

@@ -88,15 +88,15 @@ def test_a_trial_that_was_taken_up_again_offline_is_whole_in_one_file(events, tm
             tracker.epoch_finished(order, metrics, CONTINUE)
         return tracker
 
-    tell(range(1, 4), 1.0).search_finished(events.state())  # interrupted in epoch 4, its checkpoint is of epoch 2
-    trial.keep_epochs(2)
-    tracker = tell(range(3, 6), 2.0)
+    tell(range(1, 3), 1.0).search_finished(events.state())
+    trial.append(events.epoch(3, 3 / 8))  # killed before it was told
+    tracker = tell(range(4, 6), 2.0)
     tracker.trial_finished(order, events.record(4, "COMPLETE", 0.625, "trained all"), events.state())
     tracker.search_finished(events.state())
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
     (path,) = current_files(tmp_path)
     assert history(finished(path)) == [{"_step": each.epoch, **_expected(each)} for each in trial.epochs()]
-    assert [each.seconds for each in trial.epochs()] == [1.0, 1.0, 2.0, 2.0, 2.0]
+    assert [each.seconds for each in trial.epochs()] == [1.0, 1.0, 1.25, 2.0, 2.0]
 
 
 def test_the_summary_has_the_scores_of_the_epoch_that_the_objective_is_of(tracker, events, tmp_path):

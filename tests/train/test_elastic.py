@@ -103,18 +103,18 @@ rank, port, root, kill_after = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]),
 torch.set_num_threads(1)
 world = World.join(rank, 2, f"tcp://127.0.0.1:{port}", torch.device("cpu"), 60.0)
 for data, name in JOBS:
-    go_on(root, data, name, replace(world, most=2), kill_after)
+    go_on(root, data, name, replace(world, most=2, chunks=int(sys.argv[5])), kill_after)
 torch.distributed.destroy_process_group()
 """
 
 
-def with_two_ranks(root: Path, kill_after: int | None) -> None:
+def with_two_ranks(root: Path, kill_after: int | None, chunks: int) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), port, str(root), json.dumps(kill_after)],
+            [sys.executable, "-c", RANK, str(rank), port, str(root), json.dumps(kill_after), str(chunks)],
             cwd=HERE,
             env=os.environ | {"PYTHONPATH": str(HERE.parent)},
         )
@@ -130,15 +130,16 @@ def stores(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two ranks until the first epoch's fifth step, one until the second epoch's seventh or so, two to the end."""
+    """Two ranks until the first epoch's fifth step, one until the second epoch's seventh or so, two to the end; in
+    other numbers of chunks each time."""
     root = tmp_path_factory.mktemp("changing")
     stores(root)
-    with_two_ranks(root, kill_after=5)
+    with_two_ranks(root, kill_after=5, chunks=1)
     for data, name in JOBS:
         go_on(root, data, name, World(chunks=2, most=2), kill_after=12)
         state = last_state(ExperimentFolder(root / data / name).trial(3))
         assert state.under_way is not None, "it was killed in the middle of an epoch"
-    with_two_ranks(root, kill_after=None)
+    with_two_ranks(root, kill_after=None, chunks=3)
     return root
 
 

@@ -1,0 +1,187 @@
+"""Several drivers of one search, each with a folder of its own, over one study in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest_postgresql import Server
+
+from mtlsearch.folder import ExperimentFolder
+from mtlsearch.records import TrialRecord
+from mtlsearch.search import read_records, study_of
+
+TRIALS = 10
+
+
+@pytest.fixture
+def shared(space_file: Callable[..., Path], database: str) -> Path:
+    """The space file of a search whose study is in the database."""
+    return space_file(
+        search=f"{{sampler: random, pruner: none, seed: 3, storage: '{database}'}}",
+        budget=f"{{trials: {TRIALS}, epochs: 2}}",
+    )
+
+
+def records(folder: Path) -> list[TrialRecord]:
+    return read_records(study_of(ExperimentFolder.open(folder)))
+
+
+def facts(trials: list[TrialRecord]) -> list[tuple[object, ...]]:
+    """What must agree between two searches."""
+    return [(t.number, t.role, t.state, t.params, t.value, t.reason, t.intermediate) for t in trials]
+
+
+def begin(*arguments: object) -> subprocess.Popen[bytes]:
+    """A driver in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "mtlsearch", *map(str, arguments), "--engine", "local"])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+def check_whole(folder: Path, trials: list[TrialRecord]) -> set[int]:
+    """Every trial whose files are there has every epoch once; the numbers of those."""
+    here = {int(path.name) for path in (folder / "trials").iterdir()}
+    for record in trials:
+        if record.number in here:
+            lines = (folder / "trials" / f"{record.number:05d}" / "metrics.jsonl").read_text().splitlines()
+            assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+            assert record.folder.endswith(f":{folder}")
+    return here
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_search_and_one_is_killed(shared: Path, tmp_path: Path, mtlsearch: Any) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    processes = [begin("run", shared, "--out", folder) for folder in (one, two)]
+    try:
+        wait_for(lambda: (one / "trials" / "00005").exists() or (one / "trials" / "00006").exists())
+        processes[0].send_signal(signal.SIGKILL)
+        assert processes[0].wait(60) == -signal.SIGKILL
+        assert processes[1].wait(120) == 0  # it goes on alone, and leaves what the other had begun
+        left = [record for record in records(two) if record.state == "RUNNING"]
+        shown = mtlsearch("leaderboard", two)
+        assert [record.folder.endswith(f":{one}") for record in left] == [True] * len(left)
+        assert ("running elsewhere" in shown.out) == bool(left)
+        resumed = mtlsearch("resume", one, "--engine", "local")
+        assert resumed.code == 0, resumed.err
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    found = records(one)
+    assert found == records(two)
+    assert [record.number for record in found] == list(range(4 + TRIALS))
+    assert [record.role for record in found] == 4 * ["baseline"] + TRIALS * ["trial"]
+    assert {record.state for record in found} == {"COMPLETE"}
+    in_one, in_two = check_whole(one, found), check_whole(two, found)
+    assert in_one | in_two == set(range(4 + TRIALS))
+    assert not in_one & in_two
+    assert in_one
+    assert in_two
+    _check_views(mtlsearch, one, two, found, min(in_two))
+
+
+def _check_views(mtlsearch: Any, one: Path, two: Path, found: list[TrialRecord], away: int) -> None:
+    """Each folder's leaderboard has all trials: of the other's, what the study holds."""
+    boards = [json.loads(mtlsearch("leaderboard", folder, "--format", "json").out) for folder in (one, two)]
+    for name in ("trial", "role", "state", "objective", "reason", "model.kind", "optimizer.lr", "batch_size"):
+        assert [row[name] for row in boards[0]] == [row[name] for row in boards[1]]
+    for row, other in zip(*boards, strict=True):
+        assert (row["folder"] is None) != (other["folder"] is None)
+        assert found[row["trial"]].folder == row["folder"] or other["folder"]
+    assert mtlsearch("report", one).code == 0
+    refused = mtlsearch("export", one, "--trial", away, "--out", one.parent / "model")
+    assert refused.code == 2
+    assert f"are in {found[away].folder}. Do it there" in refused.err
+
+
+def test_a_third_driver_that_comes_late_finds_nothing_to_do(shared: Path, tmp_path: Path, mtlsearch: Any) -> None:
+    ended = mtlsearch("run", shared, "--trials", 2, "--engine", "local", "--out", tmp_path / "one")
+    assert ended.code == 0, ended.err
+    before = records(tmp_path / "one")
+    late = mtlsearch("run", shared, "--trials", 2, "--engine", "local", "--out", tmp_path / "late")
+    assert late.code == 0, late.err
+    assert records(tmp_path / "late") == before
+    assert not list((tmp_path / "late" / "trials").iterdir())
+    for command in (("report",), ("report", "--format", "png"), ("leaderboard",)):  # of what the study holds alone
+        shown = mtlsearch(command[0], tmp_path / "late", *command[1:])
+        assert shown.code == 0, shown.err
+
+
+@pytest.mark.slow
+def test_a_server_that_is_restarted_in_the_middle_of_a_search_changes_nothing(
+    shared: Path, space_file: Any, tmp_path: Path, server: Server, mtlsearch: Any
+) -> None:
+    plain = space_file("plain.yaml", budget=f"{{trials: {TRIALS}, epochs: 2}}")
+    assert mtlsearch("run", plain, "--engine", "local", "--out", tmp_path / "journal").code == 0
+    ended, restarts = threading.Event(), []
+
+    def restart() -> None:
+        while not ended.wait(1.0):
+            server.control("restart", "-m", "immediate")
+            restarts.append(time.monotonic())
+
+    monkey = threading.Thread(target=restart)
+    monkey.start()
+    try:
+        wait_for(lambda: bool(restarts))
+        process = begin("run", shared, "--out", tmp_path / "shared")
+        code = process.wait(300)
+    finally:
+        ended.set()
+        monkey.join()
+    if code == 2:  # a server that does not answer at the start is the user's to mend
+        pytest.fail("the server was asked while it started")
+    assert code == 0
+    assert len(restarts) > 3
+    assert facts(records(tmp_path / "shared")) == facts(records(tmp_path / "journal"))
+
+
+def test_what_cannot_be_joined_is_refused_before_anything_is_written(
+    shared: Path, space_file: Any, server: Server, database: str, tmp_path: Path, mtlsearch: Any
+) -> None:
+    out = tmp_path / "out"
+    ended = mtlsearch("run", shared, "--trials", 1, "--engine", "local", "--out", tmp_path / "first")
+    assert ended.code == 0, ended.err
+    other = space_file("other.yaml", name="small", space="{model: shared_bottom}", budget="{trials: 1, epochs: 2}")
+    for command, reason in (
+        (("run", other, "--storage", database), "another experiment's, which differs in space"),
+        (("run", shared, "--set", "budget.epochs=3"), "differs in budget.epochs"),
+        (("run", other, "--storage", "postgresql://searcher@127.0.0.1:9/studies"), "cannot be used: "),
+        (("run", other, "--storage", server.url("nowhere")), 'database "nowhere" does not exist'),
+        (("run", other, "--storage", "postgresql://me:s3cret@127.0.0.1/studies"), "must not hold a password"),
+    ):
+        refused = mtlsearch(*command, "--engine", "local", "--out", out)
+        assert refused.code == 2
+        assert reason in refused.err
+        assert "s3cret" not in refused.err
+        assert "Traceback" not in refused.err
+        assert not out.exists()
+
+
+def test_a_password_comes_from_the_environment(
+    shared: Path, tmp_path: Path, server: Server, mtlsearch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reaches PostgreSQL's own library, and no file of ours."""
+    monkeypatch.setenv("PGPASSWORD", "s3cret")
+    out = tmp_path / "out"
+    assert mtlsearch("run", shared, "--trials", 1, "--engine", "local", "--out", out).code == 0
+    written = [path for path in out.rglob("*") if path.is_file()]
+    assert written
+    assert not any(b"s3cret" in path.read_bytes() for path in written)
+    assert os.environ["PGPASSWORD"] == "s3cret"
