@@ -4,14 +4,14 @@ BIN := .venv/bin
 # torch comes first and by its exact version: where a plain build (no CUDA) is offered, that is the one it gets.
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: install run test test-fast lint clean
+.PHONY: install run test test-fast test-cluster lint clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,torchjd,postgresql,wandb]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,cluster,torchjd,postgresql,wandb]'
 	touch $@
 
 run: install
@@ -24,6 +24,10 @@ test: install lint
 
 test-fast: install
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not ray'
+
+# cluster/config.yaml for real, on hosts made of namespaces; skipped, and said why, where they cannot be made.
+test-cluster: install
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: install
 	$(BIN)/ruff check .

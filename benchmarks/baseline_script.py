@@ -24,7 +24,7 @@ from mtlsearch.config import FlightsConfig, TrialConfig
 from mtlsearch.data import open_store
 from mtlsearch.folder import TrialFolder
 from mtlsearch.records import EpochMetrics, TrialOrder, derive_seed
-from mtlsearch.train import TensorData, World, fit
+from mtlsearch.train import Checkpoints, TensorData, World, fit
 
 REDUCTION_FACTOR = 3
 
@@ -81,9 +81,11 @@ def train(config: TrialConfig, seed: int, epochs: int, data: TensorData, folder:
     )
     trial = TrialFolder(folder)
     trial.begin(order)
-    for metrics in fit(order, data, trial, World()):
-        assert metrics is not None, "the only rank is the main one"
-        yield metrics
+    for report in fit(order, data, Checkpoints(trial.checkpoints), World()):
+        assert report is not None, "the only rank is the main one"
+        trial.append(report.metrics)
+        trial.write_model(report.model)
+        yield report.metrics
 
 
 def load(path: str | None) -> TensorData:

@@ -21,7 +21,7 @@ from mtlsearch.config import DataConfig, TrialConfig
 from mtlsearch.data import Store, open_store
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import TrialOrder
-from mtlsearch.train import TensorData, World, fit
+from mtlsearch.train import Checkpoints, TensorData, World, fit
 
 CPU = torch.device("cpu")
 HELD: list[Any] = []
@@ -41,16 +41,15 @@ def epoch(folder: str, feed: str, batch_size: str) -> dict[str, Any]:
         metric="mean",
     )
     with tempfile.TemporaryDirectory() as home:
-        trial = ExperimentFolder(Path(home)).trial(0)
-        trial.begin(order)
+        checkpoints = Checkpoints(ExperimentFolder(Path(home)).trial(0).checkpoints)
         data, cpu = TensorData.load(store, CPU, feed), time.process_time()  # type: ignore[arg-type]
-        (metrics,) = fit(order, data, trial, World())
-    assert metrics is not None
+        (report,) = fit(order, data, checkpoints, World())
+    assert report is not None
     return {
         "feed": feed,
         "description": data.description,
-        "rows_per_s": metrics.samples_per_second,
-        "seconds": metrics.seconds,
+        "rows_per_s": report.metrics.samples_per_second,
+        "seconds": report.metrics.seconds,
         "cpu_s": time.process_time() - cpu,
         "peak_rss_mb": _peak_mb(),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -18,6 +19,8 @@ TABLES = ("search", "data", "models", "quality", "balancing", "tracking")
 
 def table(results: dict[str, Any]) -> str:
     """The targets of every part with what was found, and what the numbers were measured with."""
+    if "chaos" in results:
+        return "\n".join([*_chaos(results["chaos"]), ""])
     targets = [target for part, record in results.items() for target in record["targets"] if part != "relative"]
     lines = ["| What | Wanted | Found | Reached |", "|---|---|---|---|", *map(_row, targets)]
     if "relative" in results:
@@ -61,6 +64,26 @@ def _ratios(record: dict[str, Any]) -> list[str]:
         ]
         lines.append(f"| {method} | {' / '.join(wanted.get(method, []))} | {' | '.join(found)} |")
     return lines
+
+
+def _chaos(record: dict[str, Any]) -> list[str]:
+    """A line a seed: what was broken, and what became of it."""
+    lines = [
+        "| Seed | Faults | Trials lost | Counted twice | Other values than undisturbed | Left behind | Seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in record["raw"]:
+        faults = ", ".join(f"{count} {kind}" for kind, count in one["faults"].items())
+        left = sum(map(len, one["left"].values()))
+        cells = [one["seed"], faults, one["lost"], one["doubled"], one["different"], left, f"{one['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    parameters, ends = record["parameters"], [end for one in record["raw"] for end in one["orphans_end_after_s"]]
+    note = (
+        f"{parameters['trials']} trials of {parameters['epochs']} epochs, {parameters['nodes']} nodes of one slot; "
+        f"undisturbed they take {_seconds(record['undisturbed_s'])}. The trials' processes of a killed driver were "
+        f"gone after {median(ends):.1f} s (median), {max(ends):.1f} s at most."
+    )
+    return [*lines, "", f"- {note}"]
 
 
 def _circumstances(results: dict[str, Any]) -> list[str]:

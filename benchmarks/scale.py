@@ -1,16 +1,19 @@
 """What the driver costs when a search is large: 1,000 trials side by side, 10,000 in all, without the machines.
 
     python benchmarks/scale.py run [--quick]                 every search of the table, to benchmarks/results/scale.json
+    python benchmarks/scale.py bound                         what TPE loses by looking at a part of a long history
     python benchmarks/scale.py record DIR                    takes the learning curves of a search that was run
 
 The searcher, scheduler, session, study and loggers are the package's; what is simulated is the cluster
 (mtlsearch/orchestrate/simulated_cluster.py). Trials replay curves that a real search of 40 trials measured
 (scale_curves.json says which): each takes one of the five curves whose learning rates were nearest to its own. Every
-search is a process of its own on one core. Timed is what the driver does: suggest, report and end, with journal,
+search is a process of its own with one thread. Timed is what the driver does: suggest, report and end, with journal,
 metrics.jsonl, model.json, leaderboard and the lines of a log; not timed are the simulated trials.
 
 A sampler learns from history, so a search of 100 trials (10 side by side), of 1,000 (100) and of 10,000 (1,000) are
-compared, each from its half on: CPU time of the driver for all that happened, over the reports in that time.
+compared, each from its half on: CPU time of the driver for all that happened, over the reports in that time. With
+`--random-first N` the first N trials of the largest are drawn at random, which saves an hour on a busy machine: what is
+compared then is what comes after them.
 """
 
 from __future__ import annotations
@@ -26,19 +29,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
+import optuna
 from commands import circumstances
 from rich.console import Console
 
 from mtlsearch.config import Served, Task
+from mtlsearch.config.search import RandomConfig, TpeConfig
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.orchestrate.simulated_cluster import Curve, SimulatedClock, TuneCalls, simulate
 from mtlsearch.records import EpochReport, TrialOrder, derive_seed
+from mtlsearch.search import tpe
+from mtlsearch.search.journal import AtomicJournal, StudyJournal
+from mtlsearch.search.samplers import Asked, build_sampler
+from mtlsearch.search.study import SearchStudy, is_apart
 from mtlsearch.space import Experiment, read_experiment
 from mtlsearch.tracking import terminal_tracker
 
@@ -48,6 +59,7 @@ SPACE = HERE.parent / "search_spaces" / "quickstart.yaml"
 SIZES = ((100, 10), (1_000, 100), (10_000, 1_000))
 """(trials, side by side)."""
 NEAREST = 5
+TOY_SLOTS = 16
 SEARCHES = [("tpe", pruner) for pruner in ("hyperband", "none", "median", "successive_halving", "percentile")] + [
     (sampler, "hyperband") for sampler in ("random", "qmc")
 ]
@@ -123,9 +135,13 @@ class Enough(Exception):
 class Meter(TuneCalls):
     """Times what the driver does. CPU and wall seconds, of suggestions and of everything else."""
 
-    def __init__(self, session: Session, slots: int, trials: int) -> None:
+    def __init__(self, session: Session, slots: int, trials: int, random_first: int) -> None:
         super().__init__(session, slots)
-        self._trials = trials
+        self._trials, self._late = trials, max(trials // 2, random_first)
+        self._study = session._search._study
+        self._random_first, self._sampler = random_first, self._study.sampler
+        if random_first:
+            self._study.sampler = build_sampler(RandomConfig(), session.experiment.space, 1, lambda config: True)
         self.suggested, self.reported = 0, 0
         self.suggest_s, self.report_s = [0.0, 0.0], [0.0, 0.0]
         self.half: tuple[int, int, float, float] | None = None
@@ -136,7 +152,9 @@ class Meter(TuneCalls):
             raise Enough
         order = self._timed(self.suggest_s, lambda: super(Meter, self).suggest(name))
         self.suggested += order is not None
-        if self.suggested == self._trials // 2 and self.half is None:
+        if self.suggested == self._random_first:
+            self._study.sampler = self._sampler
+        if self.suggested == self._late and self.half is None:
             self.half = (self.suggested, self.reported, self.suggest_s[0], self.report_s[0])
         return order
 
@@ -153,9 +171,8 @@ class Meter(TuneCalls):
         return result
 
 
-def one(sampler: str, pruner: str, trials: int, slots: int, home: Path) -> Record:
+def one(sampler: str, pruner: str, trials: int, slots: int, random_first: int, home: Path) -> Record:
     """A search of its own, from its start until its last trial starts, and its resume."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     recorded = Recorded()
     experiment = read_experiment(
         SPACE,
@@ -169,7 +186,7 @@ def one(sampler: str, pruner: str, trials: int, slots: int, home: Path) -> Recor
     folder = ExperimentFolder.create(home / "search", experiment.text, {"overrides": []}, "{}")
     clock = SimulatedClock()
     session, seconds, _ = _open(experiment, recorded, folder, clock)
-    meter = Meter(session, slots, trials)
+    meter = Meter(session, slots, trials, random_first)
     with suppress(Enough), folder.driven(), session.searching():
         simulate(meter, slots, clock, recorded.curve)
     del session
@@ -185,6 +202,7 @@ def one(sampler: str, pruner: str, trials: int, slots: int, home: Path) -> Recor
         "pruner": pruner,
         "trials": trials,
         "side_by_side": slots,
+        "random_first": random_first,
         "reports": meter.reported,
         "reports_per_s": meter.reported / (meter.suggest_s[1] + meter.report_s[1]),
         "reports_per_cpu_s": meter.reported / (meter.suggest_s[0] + meter.report_s[0]),
@@ -215,6 +233,83 @@ def _open(
     return session, time.perf_counter() - wall, time.process_time() - cpu
 
 
+# The bound of TPE's history ----------------------------------------------------------------------------
+
+
+def bound(options: argparse.Namespace) -> Record:
+    """Searches of a formula over the same space with Optuna's TPE and with ours, which looks at a part of a history."""
+    raw = []
+    for seed in range(options.seeds):
+        for name, most in (("all", 10**9), ("bounded", tpe.MOST_FINISHED)):
+            regrets, seconds = _toy_search(seed, options.trials, most)
+            raw.append({"seed": seed, "history": name, "regret": regrets, "cpu_s": seconds})
+            sys.stderr.write(f"{json.dumps(raw[-1])}\n")
+    last = str(options.trials)
+    found = {
+        name: median(each["regret"][last] for each in raw if each["history"] == name) for name in ("all", "bounded")
+    }
+    return {
+        "bound": {"command": f"python benchmarks/scale.py {' '.join(sys.argv[1:])}"}
+        | circumstances()
+        | {
+            "parameters": {
+                "most_finished": tpe.MOST_FINISHED,
+                "most_running": tpe.MOST_RUNNING,
+                "side_by_side": TOY_SLOTS,
+                "trials": options.trials,
+                "seeds": options.seeds,
+            },
+            "raw": raw,
+            "medians": found,
+            "targets": [],
+        }
+    }
+
+
+def _toy_search(seed: int, trials: int, most: int) -> tuple[dict[str, float], float]:
+    """How far the best trial is from the best there is (0), after so many trials; and CPU seconds."""
+    bounds, tpe.MOST_FINISHED = tpe.MOST_FINISHED, most
+    space = read_experiment(SPACE).space
+    sampler = build_sampler(TpeConfig(), space, seed, lambda config: True)
+    regrets, best, start = {}, -math.inf, time.process_time()
+    with tempfile.TemporaryDirectory() as scratch:
+        journal = AtomicJournal(Path(scratch) / "study.journal")
+        with journal.transaction():  # no disk
+            storage = StudyJournal(journal, is_apart)
+            storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "toy")
+            study = SearchStudy(study_name="toy", storage=storage, sampler=sampler)
+            running: deque[tuple[int, float]] = deque()
+            for number in range(1, trials + 1):
+                trial = study.ask()
+                space.suggest(Asked(trial))
+                running.append((trial.number, _toy(trial.params)))
+                if len(running) == TOY_SLOTS:
+                    done, value = running.popleft()
+                    study.tell(done, value)
+                    best = max(best, value)
+                if number in (250, 500, 1_000, trials):
+                    regrets[str(number)] = -best
+    tpe.MOST_FINISHED = bounds
+    return regrets, time.process_time() - start
+
+
+def _toy(params: dict[str, Any]) -> float:
+    """At most 0, at one place: a wide mmoeex of 6 experts, half of them exclusive, at a learning rate of 0.0025."""
+    kinds = ("mmoeex", "mmoe", "shared_bottom", "single_task")
+    kind = next(value for name, value in params.items() if name in ("model", "model.kind"))
+    value = -((math.log10(params["optimizer.lr"]) - math.log10(0.0025)) ** 2) - 0.05 * kinds.index(kind)
+    for name, number in params.items():
+        if name.endswith("num_experts"):
+            value -= 0.1 * (math.log2(number / 6)) ** 2
+        elif name.endswith("alpha"):
+            value -= (number - 0.5) ** 2
+        elif name.endswith("num_layers"):
+            value -= 0.02 * (number - 1)
+        elif name.endswith("hidden"):
+            value -= 0.02 * abs(math.log2(number / 64))
+    return value
+
+
 # All of them -------------------------------------------------------------------------------------------
 
 
@@ -225,7 +320,7 @@ def run(options: argparse.Namespace) -> Record:
     wanted += [(*each, *sizes[-1]) for each in SEARCHES[2:]]
     raw = []
     for each in wanted:
-        raw.append(_alone(*each))
+        raw.append(_alone(*each, options))
         sys.stderr.write(f"{json.dumps(raw[-1])}\n")
     small, large = (_found(raw, *size) for size in (sizes[0], sizes[-1]))
     growth = _late(large) / _late(small)
@@ -250,11 +345,23 @@ def run(options: argparse.Namespace) -> Record:
     }
 
 
-def _alone(sampler: str, pruner: str, trials: int, slots: int) -> Record:
-    home = Path(tempfile.mkdtemp(prefix="scale-"))
+def _alone(sampler: str, pruner: str, trials: int, slots: int, options: argparse.Namespace) -> Record:
+    home = Path(tempfile.mkdtemp(prefix="scale-", dir=options.home))
     try:
-        words = [sys.executable, __file__, "one", sampler, pruner, str(trials), str(slots), str(home)]
-        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+        random_first = options.random_first if trials == SIZES[-1][0] else 0
+        words = [
+            sys.executable,
+            __file__,
+            "one",
+            sampler,
+            pruner,
+            str(trials),
+            str(slots),
+            str(random_first),
+            str(home),
+        ]
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, env=one_thread)
         return dict(json.loads(done.stdout))
     finally:
         shutil.rmtree(home, ignore_errors=True)
@@ -284,27 +391,38 @@ def main() -> None:
     parts = parser.add_subparsers(dest="part", required=True)
     every = parts.add_parser("run")
     every.add_argument("--quick", action="store_true", help="a tenth of the trials, and no file")
+    every.add_argument("--random-first", type=int, default=0, help="trials of the largest searches drawn at random")
+    every.add_argument("--home", type=Path, help="where the experiments' folders lie meanwhile; else the temp folder")
     every.add_argument("--out", type=Path, default=HERE / "results" / "scale.json")
+    bounded = parts.add_parser("bound")
+    bounded.add_argument("--trials", type=int, default=1_500)
+    bounded.add_argument("--seeds", type=int, default=5)
+    bounded.add_argument("--out", type=Path, default=HERE / "results" / "scale.json")
     parts.add_parser("record").add_argument("directory", type=Path)
     single = parts.add_parser("one")
     for name in ("sampler", "pruner"):
         single.add_argument(name)
-    for name in ("trials", "slots"):
+    for name in ("trials", "slots", "random_first"):
         single.add_argument(name, type=int)
     single.add_argument("home", type=Path)
     options = parser.parse_args()
     if options.part == "record":
         record(options.directory)
     elif options.part == "one":
-        result = one(options.sampler, options.pruner, options.trials, options.slots, options.home)
+        result = one(options.sampler, options.pruner, options.trials, options.slots, options.random_first, options.home)
         sys.stdout.write(json.dumps(result) + "\n")
+    elif options.part == "bound":
+        _write(options.out, bound(options))
+    elif options.quick:
+        sys.stdout.write(json.dumps(run(options), indent=1) + "\n")
     else:
-        found = run(options)
-        text = json.dumps(found, indent=1, ensure_ascii=False) + "\n"
-        if options.quick:
-            sys.stdout.write(text)
-        else:
-            options.out.write_text(text)
+        _write(options.out, run(options))
+
+
+def _write(out: Path, found: Record) -> None:
+    """A part that is measured again replaces its record, no other."""
+    before = json.loads(out.read_text()) if out.exists() else {}
+    out.write_text(json.dumps(before | found, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

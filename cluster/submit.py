@@ -36,8 +36,10 @@ def main() -> int:
     """Runs it, says where its results are; its exit code."""
     line = command(sys.argv[1:])
     before = _experiments()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell that starts us in the background has it ignored
     process = subprocess.Popen(line)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the search's, which then ends in good order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the search too, which then ends in good order
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     code = process.wait()
     for place in _places(line[1:], sorted(_experiments() - before)):
         sys.stdout.write(f"results on {os.uname().nodename}: {place}\n")

@@ -93,6 +93,8 @@ class TrialFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.order, order.model_dump_json(indent=1))
         self._drop_cut_off_line()
+        for unfinished in self.checkpoint.glob(".*"):  # of a process that was killed while it wrote
+            unfinished.unlink(missing_ok=True)
 
     @property
     def checkpoints(self) -> Files:

@@ -1,6 +1,6 @@
 """Who drives an experiment in a storage: there is no lock there, so the driver says again and again that it lives.
 
-`driver.json` is {id, host, pid}; its time is the storage's own, so hosts whose clocks differ agree on its age.
+`driver.json` is {id, number, host, pid}; its time is the storage's own, so hosts whose clocks differ agree on its age.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class Lease:
     def __init__(self, storage: Storage) -> None:
         self._storage, self._hasty = storage, storage.hasty()
         self._id = secrets.token_hex(8)
+        self._number = 0
+        self.predecessor = 0
+        """The number of a driver that did not give the lease back."""
         self._lost: str | None = None
         self._last = 0.0
         self._turn = threading.Lock()
@@ -59,6 +62,17 @@ class Lease:
             thread.join(timeout=BEAT_SECONDS)
             self._give_back()
 
+    def set_number(self, number: int) -> None:
+        """Makes this driver's number known to those after it, before anything is written under it.
+
+        Raises:
+            MtlsearchError: somebody took over.
+            StorageLost: it cannot be made known.
+        """
+        self._number = number
+        self._beat(self._storage)
+        self.check()
+
     def check(self) -> None:
         """Makes sure that nobody took over, also after this process was stopped for a while.
 
@@ -78,6 +92,8 @@ class Lease:
         holder = holder_of(self._storage)
         if holder is not None:
             raise ConfigError(f"{self._storage.uri} is being searched by {holder}. Wait for it, or stop it.")
+        found = _read(self._storage)
+        self._number = self.predecessor = found["number"] if found is not None else 0
         self._write(self._storage)
         found = _read(self._storage)
         if found is not None and found["id"] != self._id:  # two came at once; the last one has it
@@ -89,20 +105,25 @@ class Lease:
             try:
                 self._beat(self._hasty)
                 at_beat()
-            except OSError as error:  # whoever writes next waits for the storage, and ends the search if need be
+            except (
+                OSError,
+                ConfigError,
+            ) as error:  # whoever writes next waits for the storage, and ends the search if need be
                 sys.stderr.write(f"mtlsearch: no sign of life could be given: {error}\n")
 
     def _beat(self, storage: Storage) -> None:
         with self._turn:
             found = _read(storage)
-            if found is not None and found["id"] != self._id:
+            if found is None:  # only its owner removes it
+                self._lost = "a driver that has ended since"
+            elif found["id"] != self._id:
                 self._lost = _named(found)
             else:
                 self._write(storage)
                 self._last = time.time()
 
     def _write(self, storage: Storage) -> None:
-        record = {"id": self._id, "host": _host(), "pid": os.getpid(), "beat": time.time()}
+        record = {"id": self._id, "number": self._number, "host": _host(), "pid": os.getpid(), "beat": time.time()}
         storage.write(NAME, json.dumps(record).encode())
 
     def _give_back(self) -> None:
@@ -154,7 +175,8 @@ def _read(storage: Storage) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(content)
-        return {"id": str(found["id"]), "host": str(found["host"]), "pid": int(found["pid"])}
+        numbers = {name: int(found[name]) for name in ("number", "pid")}
+        return {"id": str(found["id"]), "host": str(found["host"])} | numbers
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{storage.uri}/{NAME} must be what a driver wrote, but is not. Remove it if no search runs."

@@ -3,9 +3,12 @@
 The storage is the truth. A driver writes into the copy, and sends what changed before it acts on it; whoever reads
 fetches first. Checkpoints are not copied: trials write them to the storage, from every host.
 
+A driver that was cut off may still write when another has taken over, even one file whose sending was under way. So
+each driver has a number, and what changes has that number in its name: `trials/00017/DRIVER/metrics.jsonl`. Readers
+take the highest. A driver sends all that a trial has under its own number before it goes on with the trial.
+
 The study's journal grows for ever, and a store can only replace whole files, so it is kept in parts:
-`study.journal/DRIVER/000017.part`. Each driver writes parts of its own, the first one last: what a driver that was
-cut off still writes is never read, for readers take the highest driver whose first part is there.
+`study.journal/DRIVER/000017.part`. A driver sends its first part last, when it has sent all that it took over.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import threading
 import time
@@ -31,7 +35,7 @@ from mtlsearch.storage import Entry, Storage, StorageLost, check_usable, unusabl
 PART_BYTES = 64 * 1024
 """Of the journal. The last part is sent anew with every report, every part is a file to fetch."""
 
-JOURNAL, STOP = "study.journal", "stop"
+JOURNAL, STOP, DRIVERS = "study.journal", "stop", "drivers.json"
 
 VIEWS = ("leaderboard.csv", "leaderboard.parquet", "status.json", "wandb/sent.json")
 """Files that no decision rests on; they are sent in between, not while a trial waits."""
@@ -43,6 +47,38 @@ _SETTLED = 60 * 10**9
 """Nanoseconds after which a file's time tells whether it changed: stores count in seconds, and clocks differ."""
 
 _Stamp = tuple[int, int, int]
+
+
+class Stored(NamedTuple):
+    """A file of the copy, as one driver sent it."""
+
+    name: str
+    """In the copy."""
+    driver: int
+    """0 for what all drivers write alike, or nobody rests on."""
+
+    @property
+    def path(self) -> str:
+        """In the storage."""
+        folder, _, name = self.name.rpartition("/")
+        return "/".join(filter(None, (folder, f"{self.driver:05d}", name))) if self.driver else self.name
+
+    @classmethod
+    def parse(cls, path: str) -> Stored | None:
+        """None for what is no file of the copy."""
+        found = _FENCED.fullmatch(path)
+        if found is not None:
+            folder, driver, name = found.groups(default="")
+            return cls(folder + name, int(driver))
+        return cls(path, 0) if _is_copied(path) else None
+
+    @classmethod
+    def by(cls, driver: int, name: str) -> Stored:
+        """What that driver sends."""
+        return cls(name, driver if name == DRIVERS or name.startswith("trials/") else 0)
+
+
+_FENCED = re.compile(r"(trials/\d{5,}/)?(\d{5,})/([^/]+)")
 
 
 class Part(NamedTuple):
@@ -79,6 +115,8 @@ class LocalCopy:
         self.path = default_cache() / "experiments" / f"{name}-{digest}"
         self._lease: Lease | None = None
         self._sent: dict[str, _Stamp] = {}
+        self._earlier: dict[str, list[str]] = {}
+        self._trials: set[int] = set()
         self._driver, self._journal_sent = 0, 0
         self._is_new = False
         self._lost: StorageLost | None = None
@@ -173,12 +211,15 @@ class LocalCopy:
         self._lease, self._lost = Lease(self.storage), None
         with self._lease.held(self._at_beat):
             self.storage.remove(STOP)
+            there = self.storage.below()
+            self._driver = max([self._lease.predecessor, *map(_driver_of, there)]) + 1
+            self._lease.set_number(self._driver)
             with self._fetching():
                 if self._is_new:
-                    self._send_new()
+                    self._send_new(there)
                 else:
                     self._fetch(self.storage)
-            self._begin_journal()
+            self._begin_journal(there)
             try:
                 yield
             except StorageLost as error:  # a trial's checkpoint
@@ -202,6 +243,7 @@ class LocalCopy:
             return
         with self._turn, self._told():
             self._lease.check()
+            self._trials.update(trials)
             names = [name for name in self._written(*trials) if name not in VIEWS]
             calls = [partial(self._send, name) for name in names]
             parts = self._parts()
@@ -257,8 +299,11 @@ class LocalCopy:
         path = self.path / name
         stamp = _stamp(path)  # before it is read: what is written meanwhile is sent next time
         content = path.read_bytes()
-        (storage or self.storage).write(name, content)
+        storage = storage or self.storage
+        storage.write(Stored.by(self._driver, name).path, content)
         self._sent[name] = stamp
+        for earlier in self._earlier.pop(name, ()):
+            storage.remove(earlier)
 
     def _is_unsent(self, name: str) -> bool:
         return self._sent.get(name) != _stamp(self.path / name)
@@ -283,18 +328,17 @@ class LocalCopy:
         pieces = [content[at : at + PART_BYTES] for at in range(0, len(content), PART_BYTES)]
         return [(Part(self._driver, first + index).name, piece) for index, piece in enumerate(pieces)]
 
-    def _begin_journal(self) -> None:
+    def _begin_journal(self, there: Iterable[str]) -> None:
         """This driver's own parts, the first one last; only then those before go."""
-        there = [part for part in map(Part.parse, self.storage.below(JOURNAL)) if part is not None]
-        self._driver, self._journal_sent = max((part.driver for part in there), default=0) + 1, 0
+        self._journal_sent = 0
         parts = self._parts()
         self.storage.together(partial(self.storage.write, *part) for part in parts[1:])
         if parts:
             self.storage.write(*parts[0])
-            self.storage.together(partial(self.storage.remove, part.name) for part in there)
+            self.storage.together(partial(self.storage.remove, name) for name in there if Part.parse(name) is not None)
 
-    def _send_new(self) -> None:
-        if set(self.storage.below()) - {LEASE}:
+    def _send_new(self, there: Iterable[str]) -> None:
+        if set(there) - {LEASE}:
             raise ConfigError(f"--out must be a new place, but {self.uri} has files now. Choose another.")
         names = [name for name in self._written() if name != "plan.json"]
         self.storage.together(partial(self._send, name) for name in names)
@@ -302,16 +346,10 @@ class LocalCopy:
         self._is_new = False
 
     def _send_all(self) -> None:
-        """What is unsent, and what somebody who was cut off has replaced."""
-        trials = [int(path.name) for path in (self.path / "trials").iterdir() if path.name.isdecimal()]
-        self.push(*trials)
+        """What is unsent at the end."""
+        self.push(*self._trials)
         with self._told():
-            assert self._lease is not None
-            self._lease.check()
             self._send_views(self.storage)
-            there = self.storage.below()
-            names = [name for name in self._sent if _size(self.path / name) not in (_size_of(there.get(name)), None)]
-            self.storage.together(partial(self._send, name) for name in names)
 
     def _fetch(self, storage: Storage) -> None:
         for _ in range(3):
@@ -327,22 +365,26 @@ class LocalCopy:
         if not {"plan.json", "space.yaml"} <= set(there):
             found = "has other files" if set(there) - {LEASE} else "has no files"
             raise ConfigError(f"{self.uri} is no experiment: it {found}. Give the URI that `mtlsearch run --out` had.")
-        wanted = {name: entry for name, entry in there.items() if _is_copied(name)}
-        outdated = [name for name, entry in wanted.items() if not _is_same(self.path / name, entry)]
-        storage.together(partial(self._fetch_file, storage, name, wanted[name]) for name in outdated)
+        versions: dict[str, list[Stored]] = {}
+        for stored in sorted(filter(None, map(Stored.parse, there)), key=lambda each: each.driver):
+            versions.setdefault(stored.name, []).append(stored)
+        newest = {name: each[-1] for name, each in versions.items()}
+        outdated = [each for each in newest.values() if not _is_same(self.path / each.name, there[each.path])]
+        storage.together(partial(self._fetch_file, storage, each, there[each.path]) for each in outdated)
         self._fetch_journal(storage, there)
         (self.path / "trials").mkdir(parents=True, exist_ok=True)
         for path in [path for path in self.path.rglob("*") if path.is_file()]:
             name = path.relative_to(self.path).as_posix()
-            if (_is_copied(name) and name not in wanted) or name == STOP:
+            if (_is_copied(name) and name not in newest) or name == STOP:
                 path.unlink()
-        self._sent = {name: _stamp(self.path / name) for name in wanted}
+        self._sent = {name: _stamp(self.path / name) for name, each in newest.items() if not each.driver}
+        self._earlier = {name: [each.path for each in every if each.driver] for name, every in versions.items()}
 
-    def _fetch_file(self, storage: Storage, name: str, entry: Entry) -> None:
-        content = storage.read(name)
+    def _fetch_file(self, storage: Storage, stored: Stored, entry: Entry) -> None:
+        content = storage.read(stored.path)
         if content is None:
-            raise FileNotFoundError(name)
-        _keep(self.path / name, content, entry.changed)
+            raise FileNotFoundError(stored.path)
+        _keep(self.path / stored.name, content, entry.changed)
 
     def _fetch_journal(self, storage: Storage, there: dict[str, Entry]) -> None:
         parts = readable([part for part in map(Part.parse, there) if part is not None])
@@ -381,6 +423,12 @@ def joined(found: dict[int, bytes]) -> bytes:
     return whole[: whole.rfind(b"\n") + 1]
 
 
+def _driver_of(path: str) -> int:
+    """Of a file in the storage; 0 where it says nothing."""
+    part, stored = Part.parse(path), Stored.parse(path)
+    return part.driver if part is not None else stored.driver if stored is not None else 0
+
+
 def _is_copied(name: str) -> bool:
     """Whether a file is the same here and in the storage."""
     parts = name.split("/")
@@ -410,11 +458,3 @@ def _keep(path: Path, content: bytes, changed: int) -> None:
 def _stamp(path: Path) -> _Stamp:
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.exists() else None
-
-
-def _size_of(entry: Entry | None) -> int:
-    return -1 if entry is None else entry.size

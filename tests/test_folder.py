@@ -91,6 +91,14 @@ def test_a_line_that_was_cut_off_is_dropped_when_the_trial_is_taken_up(trial, le
     assert trial.epochs() == [_epoch(1), _epoch(2), _epoch(3)]
 
 
+def test_checkpoints_that_were_never_finished_are_swept_away(trial):
+    """They are large, and nobody will ever rename them."""
+    trial.checkpoints.write("0.pt", b"weights")
+    (trial.checkpoint / ".1.pt.4711").write_bytes(b"wei")
+    trial.begin(ORDER)
+    assert [path.name for path in trial.checkpoint.iterdir()] == ["0.pt"]
+
+
 def test_a_first_line_that_was_cut_off_is_dropped_too(trial):
     trial.metrics.write_text('{"epoch": 1, "obj')
     trial.begin(ORDER)

@@ -13,6 +13,7 @@ import pytest
 
 from mtlsearch import lease as room
 from mtlsearch.errors import ConfigError, MtlsearchError
+from mtlsearch.files import write_whole
 from mtlsearch.lease import NAME, Lease, holder_of
 from mtlsearch.storage import Storage
 
@@ -37,7 +38,7 @@ def nothing() -> None:
 
 def write_foreign(place: Path, *, seconds_ago: float, host: str = "elsewhere", pid: int = 7) -> None:
     """The sign of life of another driver."""
-    (place / NAME).write_text(json.dumps({"id": "theirs", "host": host, "pid": pid, "beat": 0.0}))
+    write_whole(place / NAME, json.dumps({"id": "theirs", "number": 4, "host": host, "pid": pid, "beat": 0.0}))
     then = time.time() - seconds_ago
     os.utime(place / NAME, (then, then))
 
@@ -86,14 +87,14 @@ def test_of_two_that_come_at_once_the_last_to_write_has_it(storage, place, monke
 
 
 def test_who_finds_another_in_its_place_writes_no_more(storage, place, monkeypatch):
-    monkeypatch.setattr(room, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(room, "BEAT_SECONDS", 0.1)
     lease, beats = Lease(storage), []
     with lease.held(lambda: beats.append(1)):
         lease.check()
         while len(beats) < 3:
             time.sleep(0.01)
         write_foreign(place, seconds_ago=0)
-        time.sleep(0.3)
+        time.sleep(1.0)
         with pytest.raises(MtlsearchError, match="was taken over by process 7 on elsewhere"):
             lease.check()
     assert json.loads((place / NAME).read_text())["id"] == "theirs"
@@ -108,6 +109,26 @@ def test_who_was_stopped_for_a_while_looks_before_it_writes(storage, place, monk
         monkeypatch.setattr(time, "time", lambda: now + 40)
         with pytest.raises(MtlsearchError, match="was taken over"):
             lease.check()
+
+
+def test_who_slept_while_another_came_and_went_writes_no_more_either(storage, place, monkeypatch):
+    lease = Lease(storage)
+    with lease.held(nothing):
+        (place / NAME).unlink()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 600)
+        with pytest.raises(MtlsearchError, match="was taken over by a driver that has ended since"):
+            lease.check()
+    assert not (place / NAME).exists()
+
+
+def test_the_number_of_who_did_not_give_it_back_is_known_to_the_next(storage, place):
+    write_foreign(place, seconds_ago=70)
+    lease = Lease(storage)
+    with lease.held(nothing):
+        assert lease.predecessor == json.loads((place / NAME).read_text())["number"] == 4
+        lease.set_number(5)
+        assert json.loads((place / NAME).read_text())["number"] == 5
 
 
 def test_a_damaged_sign_is_refused(storage, place):

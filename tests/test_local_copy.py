@@ -101,13 +101,13 @@ def test_what_is_pushed_is_there_when_the_call_returns(folder, place):
         add(folder, "study.journal", "a\n")
         add(folder, "trials/00003/metrics.jsonl", "1\n")
         folder.push(3)
-        assert (place / "trials/00003/metrics.jsonl").read_text() == "1\n"
+        assert (place / "trials/00003/00001/metrics.jsonl").read_text() == "1\n"
         assert (place / Part(1, 0).name).read_text() == "a\n"
-        before = (place / "trials/00003/metrics.jsonl").stat().st_ino
+        before = (place / "trials/00003/00001/metrics.jsonl").stat().st_ino
         add(folder, "study.journal", "b\n")
         folder.push(3)
         assert (place / Part(1, 0).name).read_text() == "a\nb\n"
-        assert (place / "trials/00003/metrics.jsonl").stat().st_ino == before, "what did not change is not sent"
+        assert (place / "trials/00003/00001/metrics.jsonl").stat().st_ino == before, "what did not change is not sent"
 
 
 def test_locks_checkpoints_and_what_is_being_written_are_not_sent(folder, place):
@@ -118,16 +118,17 @@ def test_locks_checkpoints_and_what_is_being_written_are_not_sent(folder, place)
     assert stored(place) == {"space.yaml", "plan.json", "schema.json"}
 
 
-def test_at_the_end_everything_is_there_also_what_a_cut_off_driver_replaced(folder, place):
+def test_no_decision_waits_for_a_view_which_is_sent_in_between_and_at_the_end(folder, place, monkeypatch):
+    monkeypatch.setattr("mtlsearch.lease.BEAT_SECONDS", 0.5)
     with folder.driven():
-        add(folder, "trials/00001/metrics.jsonl", "1\n2\n")
-        folder.push(1)
-        (place / "trials/00001/metrics.jsonl").write_text("1\n")
-        add(folder, "leaderboard.csv", "trial\n")
+        add(folder, "status.json", "{}")
         folder.push()
-        assert not (place / "leaderboard.csv").exists(), "no decision waits for a view"
-    assert (place / "trials/00001/metrics.jsonl").read_text() == "1\n2\n"
-    assert (place / "leaderboard.csv").read_text() == "trial\n"
+        assert not (place / "status.json").exists()
+        time.sleep(1.0)
+        assert (place / "status.json").exists()
+        folder.status.unlink()
+        add(folder, "leaderboard.csv", "trial\n")
+    assert stored(place) == {"space.yaml", "plan.json", "schema.json", "leaderboard.csv"}
 
 
 def test_a_study_that_ends_a_trial_is_sent_after_the_trial(folder, place, monkeypatch):
@@ -138,7 +139,7 @@ def test_a_study_that_ends_a_trial_is_sent_after_the_trial(folder, place, monkey
         add(folder, "trials/00003/metrics.jsonl", "1\n")
         folder.push(3, journal_last=True)
         monkeypatch.setattr(Storage, "write", write)
-    assert sent == ["trials/00003/metrics.jsonl", Part(1, 0).name]
+    assert sent == ["trials/00003/00001/metrics.jsonl", Part(1, 0).name]
 
 
 def test_a_storage_that_is_lost_ends_the_search_and_is_waited_for_once(folder, monkeypatch):
@@ -190,6 +191,31 @@ def test_what_a_driver_that_was_cut_off_still_writes_is_not_read(folder, place, 
     assert on_another_host(uri).journal.read_text() == "a\nb\n"
 
 
+def test_neither_is_a_file_whose_sending_was_under_way(folder, place, uri):
+    """Once its successor goes on with the trial; until then, it is as good as one that came in time."""
+    with folder.driven():
+        add(folder, "trials/00000/metrics.jsonl", "1\n")
+        add(folder, "trials/00001/metrics.jsonl", "1\n")
+        folder.push(0, 1)
+    successor = on_another_host(uri)
+    with successor.driven():
+        successor.push(0)
+        for number in (0, 1):
+            late = place / f"trials/{number:05d}/00001/metrics.jsonl"
+            late.parent.mkdir(exist_ok=True)
+            late.write_text("late\n")
+    again = on_another_host(uri)
+    assert [again.trial(number).metrics.read_text() for number in (0, 1)] == ["1\n", "late\n"]
+
+
+def test_a_driver_never_has_the_number_of_one_that_left_no_file(folder, place, uri):
+    with folder.driven():
+        first = (place / "driver.json").read_bytes()
+    (place / "driver.json").write_bytes(first.replace(str(os.getpid()).encode(), b"4194305"))  # it was killed
+    with on_another_host(uri).driven():
+        assert b'"number": 2' in (place / "driver.json").read_bytes()
+
+
 def test_the_parts_that_count():
     assert readable([]) == []
     assert readable([Part(1, 0), Part(1, 1), Part(2, 1)]) == [Part(1, 0), Part(1, 1)], "the second has just begun"
@@ -224,6 +250,7 @@ def test_the_storage_is_the_truth(folder, place, uri):
     with folder.driven():
         add(folder, "trials/00000/metrics.jsonl", "1\n")
         add(folder, "study.journal", "a\n")
+        folder.push(0)
     add(folder, "trials/00000/metrics.jsonl", "2\n")
     add(folder, "trials/00001/order.json", "{}")
     add(folder, "study.journal", "b\n")

@@ -166,11 +166,13 @@ def kill_process(node: str, pid: int) -> None:
     Raises:
         RayError: the node is gone, or does not answer.
     """
+    if node == ray.get_runtime_context().get_node_id():
+        _kill(pid)
+        return
     there = NodeAffinitySchedulingStrategy(node, soft=False)
-    ray.get(_kill.options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(pid), timeout=30)
+    ray.get(ray.remote(_kill).options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(pid), timeout=30)
 
 
-@ray.remote  # type: ignore[untyped-decorator]
 def _kill(pid: int) -> None:
     try:
         if b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes():  # else it went, and the number is another's now

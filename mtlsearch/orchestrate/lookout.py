@@ -68,13 +68,15 @@ class Lookout:
         leaving = dict.fromkeys(draining_nodes(), "its node is about to go")
         ray.get(self._hub.wish.remote(leaving, STOPPED if stopping else None), timeout=self._timeout)
         heard: list[Heard] = ray.get(self._hub.heard.remote(self._timeout + FORGET_SECONDS), timeout=self._timeout)
-        running = self._runs.generations()
-        heard = [each for each in heard if running.get(each["pulse"]["trial"] or -1) == each["pulse"]["generation"]]
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         for each in heard:
-            self._end_hanging(each)
-        self._write(heard, leaving, stopping)
+            if each["pulse"]["node"] in alive:  # of those whose node is gone, Ray tells
+                self._end_hanging(each)
+        running = set(self._runs.generations().values())
+        self._write([each for each in heard if each["pulse"]["generation"] in running], leaving, stopping)
 
     def _end_hanging(self, heard: Heard) -> None:
+        """Also a process between two trials, or one that scores test: the next that it is asked would wait for ever."""
         pulse, silent = heard["pulse"], heard["seconds"]
         if silent <= self._timeout and pulse["idle"] <= 1.2 * self._timeout:  # collectives have the timeout first
             return
@@ -85,6 +87,7 @@ class Lookout:
             kill_process(pulse["node"], pulse["pid"])
         except RayError as error:  # the node is gone: Ray's health check tells of that
             sys.stderr.write(f"mtlsearch: {reason}, and could not be ended: {error}\n")
+            return
         ray.get(self._hub.forget.remote(pulse["host"], pulse["pid"]), timeout=self._timeout)
 
     def _write(self, heard: list[Heard], leaving: dict[str, str], stopping: bool) -> None:

@@ -42,10 +42,11 @@ class Rank:
         if resources.shares_gpus:
             limit_to_share(device, resources.gpus_per_worker)
         if address is None:
-            self._world = World(device=device)
+            world = World(device=device)
         else:
             shares_gpu = resources.shares_gpus
-            self._world = World.join(rank, size, address, device, resources.timeout, shares_gpu=shares_gpu)
+            world = World.join(rank, size, address, device, resources.timeout, shares_gpu=shares_gpu)
+        self._world = replace(world, most=resources.most_workers)
         self._checkpoints = checkpoints
         self.watch = Watch()
         gpu_share = min(1.0, resources.gpus_per_worker)

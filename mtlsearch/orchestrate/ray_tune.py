@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from mtlsearch.orchestrate.hub import draining_nodes, start_hub
 from mtlsearch.orchestrate.keeper import start_keeper
 from mtlsearch.orchestrate.lookout import Lookout
 from mtlsearch.orchestrate.plan import num_cpus
+from mtlsearch.orchestrate.scratch import scratch
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.orchestrate.trainable import (
     FAILED,
@@ -118,9 +118,8 @@ def search_on_ray(session: Session, address: str | None) -> None:
     actors = [hub := start_hub(setting.hub)]
     if address is not None:  # there may be hosts that do not see the folder
         actors.append(start_keeper(folder, setting.keeper))
-    # Tune insists on a place of its own. Nobody else's: it pickles what it keeps there.
     with (
-        tempfile.TemporaryDirectory(prefix="mtlsearch-tune-", ignore_cleanup_errors=True) as scratch,
+        scratch() as place,
         Lookout(hub, session.folder, bridge, session.experiment.resources.timeout),
     ):
         tune.Tuner(
@@ -133,7 +132,7 @@ def search_on_ray(session: Session, address: str | None) -> None:
             ),
             run_config=tune.RunConfig(
                 name="search",
-                storage_path=scratch,
+                storage_path=place,
                 verbose=0,
                 callbacks=[],
                 stop=_AtEnd(bridge),
@@ -237,9 +236,11 @@ class Bridge:
                 self.session.folder.trial(number).error.write_text(result[TRACEBACK])
             self._give_up(begun, result[FAILED])
         else:
-            if start.generation in self._hung:
-                fault = Fault("hung", self._hung.pop(start.generation))
-            self._mend(begun, fault or Fault("error", "Tune gave it up without a reason"))
+            fault = fault or Fault("error", "Tune gave it up without a reason")
+            hung = self._hung.pop(start.generation, None)
+            if hung is not None and fault.kind not in ("node_lost", "preempted"):  # silent: its node was gone
+                fault = Fault("hung", hung)
+            self._mend(begun, fault)
 
     @property
     def finished(self) -> bool:

@@ -190,9 +190,7 @@ def _notes(recording: Recording, outcomes: Sequence[Outcome], workers: int) -> I
         yield "what the search took over from an earlier one is left out"
 
 
-def replay(
-    recording: Recording, pruner: PrunerConfig, workers: int, place: Path
-) -> tuple[list[TrialRecord], float]:
+def replay(recording: Recording, pruner: PrunerConfig, workers: int, place: Path) -> tuple[list[TrialRecord], float]:
     """Searches again, in a new folder, with the recorded trials as what is to be tried first.
 
     The wall budget is left out, since what it cut off is not known; what an earlier search gave, too.

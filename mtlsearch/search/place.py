@@ -19,7 +19,7 @@ class Database:
     driver: str
     """The folder's name among the drivers of this study: a trial belongs to the one that started it."""
     folder: str
-    """`host:path` of the folder, for people."""
+    """`host:path` of the folder, or its URI, for people."""
     data_digest: str | None = None
 
     @property
@@ -38,12 +38,13 @@ def study_of(folder: ExperimentFolder) -> StudyPlace:
         ConfigError: plan.json is damaged.
     """
     plan = folder.read_plan() if folder.plan.exists() else {}
+    uri = None if folder.uri is None else folder.uri.partition("?")[0]
     if plan.get("storage") is None:
         return folder.journal
     return Database(
         url=plan["storage"],
         study=plan["name"],
         driver=plan["driver"],
-        folder=f"{socket.gethostname()}:{folder.path.resolve()}",
+        folder=uri or f"{socket.gethostname()}:{folder.path.resolve()}",
         data_digest=plan.get("data_digest"),
     )

@@ -177,11 +177,24 @@ class TreeSampler(BaseSampler):
                     assert_never(self._config)
 
 
+class _Taken:
+    """Trials that have been given a point."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def changed(self, before: FrozenTrial | None, after: FrozenTrial) -> None:
+        """Counts a trial when it gets one."""
+        had = before is not None and "grid_point" in before.system_attrs
+        self.count += "grid_point" in after.system_attrs and not had
+
+
 class GridSampler(BaseSampler):
     """Each point of a tree's grid once. (Optuna's own takes the product over inactive branches too.)"""
 
     def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
         self._points = points
+        self._taken = Kept[_Taken]()
 
     def __len__(self) -> int:
         return len(self._points)
@@ -190,7 +203,10 @@ class GridSampler(BaseSampler):
         """Gives the trial the next point; enqueued trials have theirs."""
         if "grid_point" in trial.system_attrs or "fixed_params" in trial.system_attrs:
             return
-        taken = sum("grid_point" in other.system_attrs for other in study.get_trials(deepcopy=False))
+        if (history := history_of(study)) is not None:
+            taken = self._taken.over(history, _Taken).count
+        else:
+            taken = sum("grid_point" in other.system_attrs for other in study.get_trials(deepcopy=False))
         study._storage.set_trial_system_attr(trial._trial_id, "grid_point", taken)
         trial.system_attrs["grid_point"] = taken
 

@@ -271,7 +271,7 @@ def read_trials(place: StudyPlace) -> list[FrozenTrial]:
     """
     optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
     if isinstance(place, Database):
-        from mtlsearch.search.database import read_study  # SQLAlchemy and psycopg, for those who use them
+        from mtlsearch.search.postgresql import read_study  # SQLAlchemy and psycopg, for those who use them
 
         trials, _ = read_study(place)
     else:
@@ -302,7 +302,7 @@ def check_study(place: StudyPlace, experiment: Mapping[str, Any]) -> None:
     """
     if not isinstance(place, Database):
         return
-    from mtlsearch.search.database import read_study
+    from mtlsearch.search.postgresql import read_study
 
     trials, attributes = read_study(place)
     if trials or EXPERIMENT in attributes:

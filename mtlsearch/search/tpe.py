@@ -46,6 +46,7 @@ class Known:
         self.running: dict[int, FrozenTrial] = {}
         self._finished: list[int] = []  # numbers, ascending
         self._observations: dict[int, Observation] = {}
+        self._running_observations: dict[int, tuple[dict[str, Any], Observation]] = {}
         self._complete: list[tuple[float, int]] = []  # best first, as are the pruned ones
         self._pruned: list[tuple[float, float, int]] = []
         self._shapes: dict[frozenset[str], tuple[int, dict[str, BaseDistribution]]] = {}
@@ -63,6 +64,7 @@ class Known:
             self.running[after.number] = after
             return
         self.running.pop(after.number, None)
+        self._running_observations.pop(after.number, None)
         if before is not None and before.state == after.state:
             return
         if after.state == TrialState.COMPLETE:
@@ -117,10 +119,16 @@ class Known:
         before = sorted(self.running)
         running = before[: bisect_left(before, asking)][-MOST_RUNNING:]
         by_number = {number: self._observations[number] for number in others}
-        for number in running:
-            trial = self.running[number]
-            by_number[number] = _observed(trial.params, trial.distributions)
+        by_number |= {number: self._under_way(self.running[number]) for number in running}
         return self._of(good), [by_number[number] for number in sorted(by_number)]
+
+    def _under_way(self, trial: FrozenTrial) -> Observation:
+        """A running trial's parameters; they stay the same object from one report to the next."""
+        params, observation = self._running_observations.get(trial.number, (None, {}))
+        if params is not trial.params:
+            observation = _observed(trial.params, trial.distributions)
+            self._running_observations[trial.number] = (trial.params, observation)
+        return observation
 
     def _proposed(self, trial: FrozenTrial) -> Observation:
         """A running trial's parameters, with those that were proposed for branches that it did not take."""

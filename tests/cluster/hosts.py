@@ -37,7 +37,8 @@ TOOLS = ("unshare", "nsenter", "setpriv", "ip", "ssh", "ssh-keygen", "rsync", "g
 SSHD = "/usr/sbin/sshd"
 
 _NAMESPACES = ("--net", "--uts", "--ipc", "--pid", "--mount")
-_START_SECONDS = 20.0
+_ENDED_WITH_US = ("setpriv", "--pdeathsig=KILL")
+_END_SECONDS = 20.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -152,10 +153,6 @@ class Host:
         waiting = ("bash -c", "sleep infinity", "ps -eo")
         return {pid: args for pid, args in every.items() if pid != 1 and not args.startswith(waiting)}
 
-    def files(self) -> set[Path]:
-        """The files in its home, seen from outside."""
-        return {path for path in self.home.rglob("*") if path.is_file() and not path.is_symlink()}
-
     def _end(self, process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -226,8 +223,7 @@ class Network:
         """Runs the script as a namespace's first process, which stays; its number, seen from outside."""
         wait = "echo ready; sleep infinity & wait"  # bash, as the first process, reaps what daemons leave
         made = subprocess.Popen(
-            ["setpriv", "--pdeathsig=KILL", "unshare", *namespaces, "--fork", "--kill-child=KILL"]
-            + ["bash", "-c", f"set -eu\n{script}\n{wait}"],
+            [*_ENDED_WITH_US, "unshare", *namespaces, "--fork", "--kill-child=KILL", "bash", "-c", f"{script}\n{wait}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -257,13 +253,13 @@ def _kill_tree(made: subprocess.Popen[bytes]) -> None:
     for pid in first:
         os.kill(pid, signal.SIGKILL)
     try:
-        made.wait(_START_SECONDS)  # it ends when its child has, which ends after every process of its namespace
+        made.wait(_END_SECONDS)  # it ends when its child has, which ends after every process of its namespace
     except subprocess.TimeoutExpired:
         made.kill()
         made.wait()
     if made.stdout is not None:
         made.stdout.close()
-    until = time.monotonic() + _START_SECONDS
+    until = time.monotonic() + _END_SECONDS
     while any(Path(f"/proc/{pid}").exists() for pid in first) and time.monotonic() < until:
         time.sleep(0.05)
 
@@ -271,7 +267,7 @@ def _kill_tree(made: subprocess.Popen[bytes]) -> None:
 def _own_places(name: str, folder: Path, kept: list[Path]) -> str:
     """The shell script that gives a host its name and places. What it keeps is held aside while they are covered."""
     aside = "/dev/shm/aside"
-    lines = [f"hostname {name}", "mount -t tmpfs -o size=2g tmpfs /dev/shm", f"mkdir {aside}"]
+    lines = ["set -eu", f"hostname {name}", "mount -t tmpfs -o size=2g tmpfs /dev/shm", f"mkdir {aside}"]
     hidden = [path for path in kept if any(path.is_relative_to(cover) for cover in COVERED)]
     for index, path in enumerate([folder, *hidden]):
         lines += [f"mkdir {aside}/{index}", f"mount --rbind {shlex.quote(str(path))} {aside}/{index}"]

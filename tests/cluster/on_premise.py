@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import os
+import signal
+import subprocess
 import sys
 import sysconfig
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from hosts import HOME, ROOT, Host, Network
 SHIPPED = ROOT / "cluster" / "config.yaml"
 KEY = HOME / ".ssh" / "id_ed25519"
 VENV = "mtlsearch/venv"
+MARK = "# CHANGE"
 
 PIP = """[install]
 no-index = true
@@ -22,18 +27,16 @@ no-build-isolation = false
 
 
 def changed(text: str, values: dict[str, str]) -> str:
-    """The shipped file with other values on its marked lines, and on no others.
+    """The shipped file with other text on its marked lines, and on no others.
 
     Args:
-        values: by what a line begins with, what stands after that.
+        values: what a line begins with → what stands there instead.
     """
     lines = text.splitlines()
     for start, value in values.items():
         (index,) = [number for number, line in enumerate(lines) if line.strip().startswith(start)]
-        assert lines[index].endswith(("# CHANGE", ")")) or "# CHANGE" in lines[index], lines[index]
-        indent = re.match(r"\s*", lines[index])
-        assert indent is not None
-        lines[index] = f"{indent[0]}{start}{value}"
+        assert MARK in lines[index], f"not marked with `{MARK}`: {lines[index]}"
+        lines[index] = " " * (len(lines[index]) - len(lines[index].lstrip())) + value
     return "\n".join(lines) + "\n"
 
 
@@ -50,11 +53,8 @@ class Cluster:
     @classmethod
     def build(cls, network: Network, data: Path | None = None) -> Cluster:
         """Hosts on which what the config file asks of a machine is there, and no Ray."""
-        keep = () if data is None else (data,)
-        desk, head, worker = (
-            network.add(name, f"10.77.0.{number}", keep=keep)
-            for number, name in enumerate(("desk", "head", "worker"), start=1)
-        )
+        desk = network.add("desk", "10.77.0.1", keep=() if data is None else (data,))
+        head, worker = network.add("head", "10.77.0.2"), network.add("worker", "10.77.0.3")
         (desk.home / ".ssh").mkdir(mode=0o700)
         desk.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(KEY))
         (desk.home / ".ssh" / "config").write_text(f"Host {head.address}\n  SendEnv WANDB_API_KEY\n")
@@ -64,11 +64,13 @@ class Cluster:
             host.serve_ssh(public, "AcceptEnv WANDB_API_KEY")
         desk.environment["PATH"] = f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         values = {
-            "head_ip:": f" {head.address}",
-            "worker_ips:": f" [{worker.address}]",
-            "ssh_user:": " root",
-            "ssh_private_key:": f" {KEY}",
+            "head_ip:": f"head_ip: {head.address}",
+            "worker_ips:": f"worker_ips: [{worker.address}]",
+            "ssh_user:": "ssh_user: root",
+            "ssh_private_key:": f"ssh_private_key: {KEY}",
         }
+        if data is not None:
+            values["# ~/data:"] = f"~/data: {data}"
         (desk.home / "config.yaml").write_text(changed(SHIPPED.read_text(), values))
         return cls(network, desk, head, worker, str(HOME / "config.yaml"))
 
@@ -86,9 +88,35 @@ class Cluster:
         line = ("submit", self.config, "cluster/submit.py", "--", *arguments)
         return self.ray(*line, timeout=timeout, check=check, **environment)
 
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`ray submit` that runs beside us; it speaks to `submit.log` in the desk's home."""
+        line = ["env", "-C", str(ROOT), "ray", "submit", self.config, "cluster/submit.py", "--", *arguments]
+        return self.desk.start(*line, output=self.desk.home / "submit.log")
+
+    def end(self, command: subprocess.Popen[bytes]) -> None:
+        """Ends what was started on the desk, with all that it started."""
+        os.killpg(command.pid, signal.SIGKILL)
+        command.wait()
+
     def down(self) -> str:
         """`ray down`."""
         return self.ray("down", "--yes", self.config)
+
+    def wait_for_cpus(self, count: int, seconds: float = 120) -> None:
+        """Until that many CPUs, one a host, have joined."""
+        until(lambda: f"/{count}.0 CPU" in self.ray("exec", self.config, "ray status", check=False), seconds)
+
+
+def until(true: Callable[[], bool], seconds: float) -> None:
+    """Asks until it is so.
+
+    Raises:
+        AssertionError: it was not within that time.
+    """
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not so within {seconds} s"
+        time.sleep(0.5)
 
 
 def _equip(host: Host) -> None:

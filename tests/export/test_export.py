@@ -19,11 +19,13 @@ import mtlsearch as package
 from mtlsearch.data import open_store
 from mtlsearch.errors import ConfigError
 from mtlsearch.export.model_folder import ModelFolder
+from mtlsearch.files import FolderFiles
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import derive_seed
 from mtlsearch.report.experiment import read_experiment_facts
-from mtlsearch.train import checkpoint
+from mtlsearch.train import Checkpoints
 
+CPU = torch.device("cpu")
 FILES = {"README.md", "config.json", "manifest.json", "model.safetensors", "program.pt2", "schema.json"}
 
 
@@ -50,7 +52,7 @@ def test_the_best_trial_by_default_with_the_weights_of_its_best_epoch(mtlsearch,
     (best,) = package.open(flights.folder).best.to_pylist()
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert (config["trial"], config["best_epoch"]) == (best["trial"], best["best_epoch"])
-    state = checkpoint.load_best(ExperimentFolder.open(flights.folder).trial(flights.winner), torch.device("cpu"))
+    state = Checkpoints(ExperimentFolder.open(flights.folder).trial(flights.winner).checkpoints).best(CPU)
     weights = load_file(tmp_path / "model" / "model.safetensors")
     assert weights.keys() == state.model.keys()
     assert all(torch.equal(weights[name], tensor) for name, tensor in state.model.items())
@@ -258,30 +260,40 @@ def _first(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 9, None], ids=["empty", "garbage", "cut"])
-def test_a_damaged_checkpoint(refused, experiment, tmp_path, content) -> None:
-    path = _first(experiment) / "checkpoint" / "best.pt"
-    path.write_bytes(path.read_bytes()[:2000] if content is None else content)
-    assert refused("export", experiment, "--trial", 0, "--out", tmp_path / "model") == (
-        "out/trials/00000/checkpoint/best.pt: the file must be the checkpoint that the trial wrote, but is damaged or "
-        "another's. Restore it from a copy."
+def test_damaged_checkpoints(mtlsearch, experiment, tmp_path, content) -> None:
+    trial = _first(experiment)
+    for path in trial.glob("checkpoint/*.pt"):
+        path.write_bytes(path.read_bytes()[:2000] if content is None else content)
+    ended = mtlsearch("export", experiment, "--trial", 0, "--out", tmp_path / "model")
+    *passed_over, refused = ended.err.splitlines()
+    names = sorted((path.name for path in trial.glob("checkpoint/*.pt")), reverse=True)
+    assert (ended.code, ended.out) == (2, "")
+    assert passed_over == [
+        f"mtlsearch: checkpoint {name} is damaged and passed over: its bytes are not those that were written"
+        for name in names
+    ]
+    assert refused == (
+        f"mtlsearch: {trial}/checkpoint: a checkpoint must be what the trial wrote, but {', '.join(names)} are "
+        "damaged. Restore it from a copy."
     )
+    assert not (tmp_path / "model").exists()
 
 
 def test_another_trials_checkpoint_and_metrics_or_scores_that_were_cut(refused, experiment, tmp_path) -> None:
     command, trial = ("export", experiment, "--trial", 0, "--out", tmp_path / "model"), _first(experiment)
-    best = trial / "checkpoint" / "best.pt"
-    own = best.read_bytes()
-    best.unlink()
-    shutil.copy(experiment / "trials" / "00001" / "checkpoint" / "best.pt", best)
-    assert "00000/checkpoint/best.pt: the file must be the trial's own checkpoint" in refused(*command)
-    best.write_bytes(own)
+    checkpoints = trial / "checkpoint"
+    epoch = Checkpoints(FolderFiles(checkpoints)).best(CPU).epoch
+    checkpoints.rename(tmp_path / "own")
+    shutil.copytree(experiment / "trials" / "00001" / "checkpoint", checkpoints)
+    assert "00000/checkpoint: the file must be the trial's own checkpoint" in refused(*command)
+    shutil.rmtree(checkpoints)
+    (tmp_path / "own").rename(checkpoints)
     (trial / "test.json").write_text("{}")
     assert "00000/test.json: the file must be the trial's test scores, of all its tasks" in refused(*command)
-    epoch = torch.load(best, weights_only=True)["best_epoch"]
     lines = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
     kept = [{**line, "epoch": 9} if line["epoch"] == epoch else line for line in lines]
     (trial / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in kept))
-    assert f"00000/metrics.jsonl: the file must have epoch {epoch}, whose weights best.pt" in refused(*command)
+    assert f"00000/metrics.jsonl: the file must have epoch {epoch}, whose weights were kept" in refused(*command)
 
 
 def _reseal(model: Path, name: str, content: bytes) -> None:

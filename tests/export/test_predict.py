@@ -18,7 +18,7 @@ from mtlsearch.export.model import UnseenCategory
 from mtlsearch.export.model_folder import ModelFolder
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.models import build_model
-from mtlsearch.train import TensorData, World, checkpoint
+from mtlsearch.train import Checkpoints, TensorData, World
 from mtlsearch.train.evaluate import predict
 from mtlsearch.train.metrics import score_tasks
 
@@ -38,7 +38,7 @@ def as_the_trial_predicts(searched):
     data = TensorData.load(open_store(folder.config.data), torch.device("cpu"))
     trial = ExperimentFolder.open(searched.folder).trial(searched.winner)
     model = build_model(folder.config.model, data.input_spec, data.tasks, trial.read_order().seed)
-    model.load_state_dict(checkpoint.load_best(trial, torch.device("cpu")).model)
+    model.load_state_dict(Checkpoints(trial.checkpoints).best(torch.device("cpu")).model)
     outputs_PO, labels_PL = predict(model, data, "test", World())
     return data.targets.unscaled(outputs_PO, labels_PL)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,9 @@ from storage_server import StorageServer
 from test_resume import CHANGES, Driver
 
 import mtlsearch as package
+from mtlsearch import lease
 from mtlsearch import storage as room
+from mtlsearch.files import default_cache
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.local_copy import LocalCopy
 from mtlsearch.orchestrate.session import Session
@@ -44,15 +45,36 @@ def assert_equal(one: ExperimentFolder, other: ExperimentFolder) -> None:
         assert one.trial(trial.number).read_test() == other.trial(trial.number).read_test()
 
 
-def at_epoch(epochs: int, what: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Does something when the driver has taken so many epochs."""
+def started(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """`mtlsearch` in a process of its own, with less patience, that looks twice a second whether it was cut off."""
+    code = "import sys; from mtlsearch import cli, lease, storage; storage.PATIENCE, lease.EXPIRES_SECONDS = 3.0, 1.0; "
+    code += f"sys.argv[1:] = {arguments!r}; "
+    with log.open("w") as file:
+        command = [sys.executable, "-c", code + "cli.main()"]
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+
+def wait_for_epochs(epochs: int, driver: subprocess.Popen[bytes], copy: Path, log: Path) -> None:
+    """Until the driver has taken so many."""
+    end = time.monotonic() + 120
+    while sum(path.read_bytes().count(b"\n") for path in copy.glob("trials/*/metrics.jsonl")) < epochs:
+        assert driver.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.003)
+
+
+def at_epoch(epochs: int, what: Callable[[], None], monkeypatch: pytest.MonkeyPatch, *, after: bool = False) -> None:
+    """Does something before the driver takes its epoch of that number, or after."""
     report, taken = Session.report, []
 
     def counted(session: Session, *arguments: Any) -> Any:
         taken.append(1)
-        if len(taken) == epochs:
+        if len(taken) == epochs and not after:
             what()
-        return report(session, *arguments)
+        decision = report(session, *arguments)
+        if len(taken) == epochs and after:
+            what()
+        return decision
 
     monkeypatch.setattr(Session, "report", counted)
 
@@ -65,9 +87,7 @@ def test_it_is_the_search_in_a_folder(space_file: WriteSpace, tmp_path: Path, s3
     assert not [name for name in Storage(s3_uri).below() if "driver.json" in name or "status" in name]
 
 
-@pytest.mark.parametrize(
-    ("engine", "kills"), [("local", (3, 17)), pytest.param("ray", (5, 19), marks=pytest.mark.ray)]
-)
+@pytest.mark.parametrize(("engine", "kills"), [("local", (3, 17)), pytest.param("ray", (5, 19), marks=pytest.mark.ray)])
 def test_killed_on_one_host_and_resumed_on_another_it_is_the_undisturbed_study(
     space_file: WriteSpace, tmp_path: Path, s3_uri: str, engine: str, kills: tuple[int, int]
 ) -> None:
@@ -101,7 +121,7 @@ def test_a_store_that_is_away_for_a_while_changes_nothing(
         s3_server.stop()
         threading.Timer(8.0, s3_server.start).start()
 
-    space = space_file(**CHANGES)
+    space = space_file()
     with monkeypatch.context() as patch:
         at_epoch(11, away, patch)
         search(space, s3_uri)
@@ -109,27 +129,21 @@ def test_a_store_that_is_away_for_a_while_changes_nothing(
     assert_equal(ExperimentFolder.open(s3_uri), search(space, tmp_path / "undisturbed"))
 
 
-@pytest.mark.parametrize("during", ["a report", "a checkpoint"])
+@pytest.mark.parametrize("after", [False, True], ids=["a report", "a checkpoint"])
 def test_a_store_that_is_gone_ends_the_search_which_goes_on_when_it_is_back(
-    space_file: WriteSpace, tmp_path: Path, s3_server: StorageServer, s3_uri: str, mtlsearch, monkeypatch, during
+    space_file: WriteSpace, tmp_path: Path, s3_server: StorageServer, s3_uri: str, mtlsearch, monkeypatch, after
 ) -> None:
-    def gone() -> None:
-        if during == "a report":
-            s3_server.stop()
-        else:
-            threading.Timer(0.001, s3_server.stop).start()
-
-    space = space_file(**CHANGES)
+    space = space_file()
     with monkeypatch.context() as patch:
         patch.setattr(room, "PATIENCE", 2.0)
-        at_epoch(11, gone, patch)
+        at_epoch(11, s3_server.stop, patch, after=after)
         ended = mtlsearch("run", space, "--out", s3_uri, "--engine", "local")
     s3_server.start()
     assert ended.code == 1, ended.err
     assert f"{s3_uri} could not be reached for" in ended.err
     assert "Traceback" not in ended.err
-    time.sleep(0)
     forget(s3_uri)
+    monkeypatch.setattr(lease, "EXPIRES_SECONDS", 0.0)  # its process has not ended: it is this one
     ended = mtlsearch("resume", s3_uri, "--engine", "local")
     assert ended.code == 0, ended.err
     assert_equal(ExperimentFolder.open(s3_uri), search(space, tmp_path / "undisturbed"))
@@ -140,22 +154,39 @@ def test_on_ray_a_store_that_is_gone_ends_the_search_which_goes_on_when_it_is_ba
     space_file: WriteSpace, tmp_path: Path, s3_server: StorageServer, s3_uri: str
 ) -> None:
     space, log, copy = space_file(**CHANGES), tmp_path / "log", LocalCopy(s3_uri).path
-    patient = f"from mtlsearch import storage, cli; storage.PATIENCE = 3.0; import sys; sys.argv[1:] = {['run', str(space), '--out', s3_uri]!r}; cli.main()"
-    with log.open("w") as file:
-        driver = subprocess.Popen([sys.executable, "-c", patient], stdout=file, stderr=subprocess.STDOUT)
-    end = time.monotonic() + 120
-    while sum(path.read_bytes().count(b"\n") for path in copy.glob("trials/*/metrics.jsonl")) < 6:
-        assert driver.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.01)
+    driver = started(log, "run", str(space), "--out", s3_uri)
+    wait_for_epochs(6, driver, copy, log)
     s3_server.stop()
     try:
         assert driver.wait(timeout=120) == 1, log.read_text()
     finally:
         s3_server.start()
     assert f"go on with: mtlsearch resume {s3_uri}" in log.read_text()
+    assert "Traceback" not in log.read_text()
     forget(s3_uri)
     Driver(log, "resume", s3_uri).end()
+    assert_equal(ExperimentFolder.open(s3_uri), search(space, tmp_path / "undisturbed"))
+
+
+def test_a_driver_that_was_cut_off_ends_and_its_successor_has_everything(
+    space_file: WriteSpace, tmp_path: Path, s3_uri: str, mtlsearch, monkeypatch
+) -> None:
+    """The first one sleeps, as a laptop does, until another host took over; then it wakes up."""
+    space, log, copy = space_file(), tmp_path / "log", LocalCopy(s3_uri).path
+    driver = started(log, "run", str(space), "--out", s3_uri, "--engine", "local")
+    wait_for_epochs(7, driver, copy, log)
+    driver.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(lease, "EXPIRES_SECONDS", 0.0)  # what follows takes less than a minute
+    monkeypatch.setenv("MTLSEARCH_CACHE", str(tmp_path / "another host"))
+    time.sleep(2.0)  # the store counts in seconds
+    ended = mtlsearch("resume", s3_uri, "--engine", "local")
+    assert ended.code == 0, ended.err
+    (successor,) = (entry.read_bytes() for entry in LocalCopy(s3_uri).path.glob("study.journal"))
+    driver.send_signal(signal.SIGCONT)
+    assert driver.wait(timeout=120) == 1
+    assert f"{s3_uri} was taken over by a driver that has ended since" in log.read_text()
+    forget(s3_uri)
+    assert ExperimentFolder.open(s3_uri).journal.read_bytes() == successor
     assert_equal(ExperimentFolder.open(s3_uri), search(space, tmp_path / "undisturbed"))
 
 
@@ -203,7 +234,7 @@ def test_every_command_takes_the_uri(space_file: WriteSpace, tmp_path: Path, s3_
 )
 @pytest.mark.usefixtures("s3_uri")
 def test_what_cannot_be_used_is_refused_before_anything_is_written(space_file: WriteSpace, mtlsearch, out, said):
-    copies = Path(package.files.default_cache()) / "experiments"
+    copies = default_cache() / "experiments"
     before = sorted(copies.glob("*/*"))
     for command in (("run", space_file(), "--out", out), ("resume", out), ("leaderboard", out)):
         ended = mtlsearch(*command)
@@ -221,22 +252,3 @@ def test_an_experiment_that_is_there_is_not_overwritten(space_file: WriteSpace, 
     ended = mtlsearch("run", space_file(), "--out", s3_uri, "--engine", "local")
     assert (ended.code, f"mtlsearch resume {s3_uri}" in ended.err) == (2, True)
     assert {name: Storage(s3_uri).read(name) for name in Storage(s3_uri).below()} == before
-
-
-def test_a_driver_that_was_cut_off_ends_and_its_successor_has_everything(
-    space_file: WriteSpace, tmp_path: Path, s3_uri: str, mtlsearch, monkeypatch
-) -> None:
-    """The first one is stopped, as a laptop is, long enough for its lease to end; then it wakes up."""
-    monkeypatch.setattr("mtlsearch.lease.EXPIRES_SECONDS", 0.0)
-    space, log, copy = space_file(**CHANGES), tmp_path / "log", LocalCopy(s3_uri).path
-    driver = Driver(log, "run", str(space), "--out", s3_uri, "--engine", "local")
-    driver.pause_after(copy, 7)
-    monkeypatch.setenv("MTLSEARCH_CACHE", str(tmp_path / "another host"))
-    time.sleep(1.5)  # the store counts in seconds
-    ended = mtlsearch("resume", s3_uri, "--engine", "local")
-    assert ended.code == 0, ended.err
-    assert driver.wake() == 1, driver.output
-    assert "was taken over by" in driver.output or "Traceback" not in driver.output
-    forget(s3_uri)
-    assert_equal(ExperimentFolder.open(s3_uri), search(space, tmp_path / "undisturbed"))
-    assert json.loads(ExperimentFolder.open(s3_uri).plan.read_text())["name"] == "small"

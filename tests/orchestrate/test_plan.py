@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mtlsearch.config import Task
+from mtlsearch.config import ResourcesConfig, Task
 from mtlsearch.data import open_store
 from mtlsearch.errors import ConfigError
-from mtlsearch.orchestrate.plan import make_plan
+from mtlsearch.orchestrate.plan import check_machine, make_plan
 from mtlsearch.orchestrate.ray_tune import start_ray
 from mtlsearch.space import read_experiment
 
@@ -171,3 +171,16 @@ def test_plan_json_names_versions_and_seed(space_file: WriteSpace) -> None:
     described = make_plan(read_experiment(space_file())).to_json()
     assert (described["seed"], described["objective"], described["final"]) == (3, "delta", None)
     assert {"python", "torch", "ray", "optuna"} <= set(described["versions"])
+
+
+def test_a_range_of_workers_needs_room_for_the_least(space_file: WriteSpace) -> None:
+    check_machine(read_experiment(space_file(resources="{workers_per_trial: [1, 9999]}")))
+    with pytest.raises(ConfigError, match=r"one trial needs 9998 CPUs \(9998 workers of 1\), but this machine has"):
+        check_machine(read_experiment(space_file(resources="{workers_per_trial: [9998, 9999]}")))
+
+
+@pytest.mark.parametrize(("written", "least", "most"), [("3", 3, 3), ("[1, 4]", 1, 4), ("{int: [2, 4]}", 2, 4)])
+def test_workers_are_a_number_or_a_range(space_file: WriteSpace, written: str, least: int, most: int) -> None:
+    resources = read_experiment(space_file(resources=f"{{workers_per_trial: {written}}}")).resources
+    assert (resources.least_workers, resources.most_workers) == (least, most)
+    assert ResourcesConfig.model_validate_json(resources.model_dump_json()) == resources

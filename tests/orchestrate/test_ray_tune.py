@@ -29,18 +29,27 @@ ONE_SLOT = "resources.max_concurrent=1"
 
 
 def processes(name: str) -> list[int]:
-    """Pids of live Ray actors of that class."""
+    """Pids of live Ray actors of that class, of this process's own cluster: other tests may have one of theirs."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            command = (entry / "cmdline").read_text()
+            is_one = (entry / "cmdline").read_text().startswith(f"ray::{name}") and _descends(int(entry.name))
         except OSError:
             continue  # it ended while we looked
-        if command.startswith(f"ray::{name}"):
+        if is_one:
             found.append(int(entry.name))
     return found
+
+
+def _descends(pid: int) -> bool:
+    """Whether this process started it, or what started it."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
 
 
 def free_cpus() -> float:

@@ -20,8 +20,8 @@ from conftest_search import SERVED, Read, measured, run, value
 
 from mtlsearch.errors import ConfigError, MtlsearchError
 from mtlsearch.records import EpochMetrics, TrialOrder, TrialRecord
-from mtlsearch.search import Search, check_storage, read_records
-from mtlsearch.search import database as module
+from mtlsearch.search import Search, check_storage, postgresql, read_records
+from mtlsearch.search import database as database_module
 from mtlsearch.search.place import Database, StudyPlace
 from mtlsearch.space import Experiment
 
@@ -53,6 +53,7 @@ def rows(url: str, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -81,6 +82,32 @@ def test_optuna_opens_it(read: Read, database: str) -> None:
     assert study.best_trial.number == search.best().number  # type: ignore[union-attr]
     assert study.trials[0].user_attrs["driver"] == {"id": "one", "folder": "host:/one"}
     storage.engine.dispose()
+
+
+def test_a_trial_that_has_ended_stays_as_it_ended(read: Read, database: str) -> None:
+    search = new(read(), at(database))
+    order = search.next()
+    assert order is not None
+    search.fail(order.number, "its process was lost")
+    before = read_records(at(database))
+    with pytest.raises(RuntimeError, match="finished"):
+        search.fail(order.number, "again")
+    assert read_records(at(database)) == search.records() == before
+
+
+def test_what_is_enqueued_from_outside_is_tried_next(read: Read, database: str) -> None:
+    """With Optuna's own means, while the search runs."""
+    search = new(read(), at(database))
+    search.next()
+    storage = optuna.storages.RDBStorage(database.replace("postgresql://", "postgresql+psycopg://"))
+    study = optuna.load_study(study_name="fake", storage=storage)
+    study.enqueue_trial({"model": "shared_bottom", "model.shared_bottom.hidden": 128, "optimizer.lr": 0.001})
+    storage.engine.dispose()
+    order, following = search.next(), search.next()
+    assert order is not None
+    assert (order.number, order.config.model.hidden, order.config.optimizer.lr) == (1, 128, 0.001)
+    assert following is not None
+    assert following.number == 2
 
 
 def test_what_is_written_together_is_there_together_or_not_at_all(
@@ -278,6 +305,7 @@ def test_two_drivers_that_come_at_once_make_one_study(read: Read, database: str)
 # A server that comes and goes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_server_that_is_restarted_changes_nothing(read: Read, tmp_path: Path, server: Server, database: str) -> None:
     experiment = read("objective.metric=delta", "search.pruner=hyperband", "final={top_k: 1, seeds: 1}")
     search = new(experiment, at(database))
@@ -315,7 +343,8 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(
 def test_a_server_that_does_not_come_back_ends_the_search_which_can_go_on_later(
     read: Read, tmp_path: Path, server: Server, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(database_module, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(postgresql, "RESTART_SECONDS", 0.1)
     experiment = read("budget.trials=3", "search.pruner=median")
     search = new(experiment, at(database))
     order = search.next()
@@ -379,6 +408,7 @@ class CuttingProxy:
                 pass  # the other direction has closed both
 
 
+@pytest.mark.slow
 def test_a_commit_whose_answer_was_lost_is_neither_lost_nor_done_twice(
     read: Read, tmp_path: Path, server: Server, database: str
 ) -> None:
@@ -432,6 +462,7 @@ def test_psycopg_is_an_extra(read: Read, monkeypatch: pytest.MonkeyPatch) -> Non
         check_storage(read("search.storage=postgresql://host/db"), SERVED)
 
 
-def test_a_database_that_is_not_there_is_named(read: Read, server: Server) -> None:
+def test_a_database_that_is_not_there_is_named(read: Read, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "RESTART_SECONDS", 0.1)
     with pytest.raises(ConfigError, match='database "nowhere" does not exist'):
         check_storage(read(f"search.storage={server.url('nowhere')}"), SERVED)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -121,6 +123,40 @@ def test_lines_are_optunas_own(tmp_path: Path) -> None:
     with journal.transaction():
         optuna.create_study(study_name="s", storage=optuna.storages.JournalStorage(journal)).ask()
     assert all("op_code" in json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_transaction_that_the_disk_has_no_room_for_leaves_nothing(tmp_path: Path) -> None:
+    """Here a file that may not grow by more than a few bytes: the first of them are written."""
+    path = tmp_path / "study.journal"
+    journal = AtomicJournal(path)
+    study = optuna.create_study(study_name="s", storage=optuna.storages.JournalStorage(journal))
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"No space left|too large"), journal.transaction():
+            study.ask().suggest_float("x", 0, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+
+
+def test_only_reports_that_end_no_trial_are_left_to_the_systems_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = AtomicJournal(tmp_path / "study.journal")
+    study = optuna.create_study(study_name="s", storage=optuna.storages.JournalStorage(journal))
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(descriptor))
+    with journal.transaction():
+        trial = study.ask()
+    assert len(synced) == 1
+    with journal.transaction():
+        trial.report(0.5, 1)
+    assert len(synced) == 1
+    with journal.transaction():
+        trial.report(0.6, 2)
+        study.tell(trial, 0.6)
+    assert len(synced) == 2
 
 
 def test_reading_goes_on_where_it_was(tmp_path: Path) -> None:

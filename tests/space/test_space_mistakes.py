@@ -145,6 +145,23 @@ def test_a_number_beyond_its_bounds_is_answered_with_both(model_mistake, field, 
         ("budget: {wall: " + "9" * 400 + "d}", "16: `wall` must be finite"),
         ("budget: {epochs: 0}", "18: `epochs` must be at least 1, found 0"),
         ("resources: {workers_per_trial: 0}", "32: `workers_per_trial` must be at least 1, found 0"),
+        ("resources: {workers_per_trial: [0, 4]}", "32: `workers_per_trial` must be at least 1, found [0, 4]"),
+        (
+            "resources: {workers_per_trial: {int: [4, 1]}}",
+            "32: `workers_per_trial`: the least workers, 4, are more than the most, 1. Write [1, 4].",
+        ),
+        (
+            "resources: {workers_per_trial: [1, 2, 4]}",
+            "32: `workers_per_trial`: a range has two ends, the least and the most workers; found [1, 2, 4]",
+        ),
+        (
+            "resources: {workers_per_trial: {choice: [1, 4]}}",
+            "32: `workers_per_trial`: it must be a whole number of workers, or a range such as [1, 4]; found {'choice'",
+        ),
+        (
+            "resources: {gpus_per_worker: 1.5}",
+            "30: `gpus_per_worker`: it must be a whole number of GPUs, or a share of one below 1; found 1.5. Write 1",
+        ),
         ("tracking: {wandb: {mode: offlin}}", "26: `mode` must be 'auto', 'online' or 'offline', found 'offlin'"),
         ("objective: 3", "12: `objective` must be a mapping (`key: value`), found 3. Its keys: metric"),
         ("objective: {metrik: delta}", "13: unknown key 'metrik'; "),

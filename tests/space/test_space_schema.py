@@ -55,6 +55,9 @@ def test_every_search_space_reads_and_validates(path, valid):
         file("{model: mmoe, optimizer: {clip_norm: {choice: [null, 1]}}}"),
         file("{model: mmoe}", "search: {sampler: random, pruner: {kind: patient, wrapped: median}}"),
         file("{model: mmoe}", "search: {enqueue: [{model: mmoe}]}\nobjective: mean\nbudget: {wall: 10m, trials: 3}"),
+        file("{model: mmoe}", "resources: {workers_per_trial: 2, gpus_per_worker: 0.25}"),
+        file("{model: mmoe}", "resources: {workers_per_trial: [1, 4]}"),
+        file("{model: mmoe}", "resources: {workers_per_trial: {int: [1, 4]}}"),
         file("{model: mmoe}", "constraints: ['num_experts < 9']\nname: x\ntracking: {wandb: {project: p}}"),
     ],
 )

@@ -77,9 +77,9 @@ def test_a_run_arrives_whole(server, tell, tmp_path):
 
 @pytest.mark.slow
 def test_a_trial_taken_up_again_goes_on_in_its_run(server, tell, tmp_path):
-    """Interrupted after epoch 3, with a checkpoint of epoch 2: epoch 3 is trained twice and sent once."""
+    """Interrupted after epoch 3, which the trial tells of again and the tracker does not hear of again."""
     tell(1, 3).communicate(timeout=40)
-    _, err = tell(3, 5, "--ends").communicate(timeout=40)
+    _, err = tell(4, 5, "--ends").communicate(timeout=40)
     assert err == ""
     assert list(server.runs) == [RUN]
     assert server.run(RUN).plain == measured(tmp_path)

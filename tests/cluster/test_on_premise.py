@@ -1,0 +1,262 @@
+"""cluster/config.yaml, for real: SSH servers on hosts of this machine, `ray up`, searches, `ray down`, nothing left."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hosts import ROOT, Host, Network, why_not
+from on_premise import Cluster, until
+
+from mtlsearch.data.census_fields import FIELDS
+
+pytestmark = pytest.mark.cluster
+
+REAL = ROOT.parent / "shared" / "data" / "census"
+PEOPLE = {"census-income.data": 20_000, "census-income.test": 4_000}
+SEARCH = ("run", "search_spaces/census.yaml", "--set", "budget.wall=4m")
+KEY = secrets.token_hex(20)
+PROGRAM = """
+import sys, time
+from hosts import Network
+with Network.open() as network:
+    host = network.add("one", "10.77.1.1")
+    host.start("sleep", "1000")
+    print(host.pid, network.folder, flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hosts_can_be_made() -> None:
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `census` with few people: real ones where they are, else invented ones."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "census").mkdir()
+    for name, count in PEOPLE.items():
+        whole = REAL / f"{name}.gz"
+        if whole.exists():
+            with gzip.open(whole, "rt") as file:
+                lines = list(islice(file, count))
+        else:
+            lines = [_person(random.Random(f"{name}{number}")) for number in range(count)]
+        (folder / "census" / name).write_text("".join(lines))
+    return folder
+
+
+def _person(draw: random.Random) -> str:
+    age, degree = draw.randrange(16, 90), draw.random() < 0.3
+    married = draw.random() < age / 100
+    values = dict.fromkeys(FIELDS, "0") | {
+        "age": age,
+        "education": "Bachelors degree(BA AB BS)" if degree else "High school graduate",
+        "marital_stat": "Divorced" if married else "Never married",
+        "hs_college": "College or university" if degree and draw.random() < 0.5 else "Not in universe",
+        "weeks_worked": draw.randrange(53),
+        "hisp_origin": "NA",
+        "income_50k": "50000+." if degree and draw.random() < 0.4 else "- 50000.",
+    }
+    return ", ".join(str(value) for value in values.values()) + "\n"
+
+
+@pytest.fixture(scope="module")
+def cluster(people: Path) -> Iterator[Cluster]:
+    """Up, and seen to be gone in the end."""
+    with Network.open() as network:
+        built = Cluster.build(network, people)
+        built.ray("get-auth-token", "--generate")
+        built.up()
+        built.wait_for_cpus(2)
+        namespaces, folder = _namespaces(network.hosts), network.folder
+        yield built
+    assert _left(namespaces, folder) == []
+
+
+def _namespaces(hosts: list[Host]) -> set[str]:
+    kinds = ("net", "pid", "mnt", "uts", "ipc")
+    return {str(Path(f"/proc/{host.pid}/ns/{kind}").readlink()) for host in hosts for kind in kinds}
+
+
+def _left(namespaces: set[str], folder: Path) -> list[str]:
+    """Processes in the namespaces, interfaces and mounts of the hosts, their files."""
+    found = [str(folder)] if folder.exists() else []
+    found += [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
+    interfaces = [path.name for path in Path("/sys/class/net").iterdir()]
+    found += [name for name in interfaces if name.startswith("to-") or name == "switch"]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            theirs = {str(link.readlink()) for link in (process / "ns").iterdir()} & namespaces
+        except OSError:  # it ended meanwhile
+            continue
+        if theirs:
+            found.append(process.name)
+    return found
+
+
+def _trials(host: Host, name: str) -> list[dict[str, str]]:
+    with (host.home / "experiments" / name / "leaderboard.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row.get("role", "trial") == "trial"]
+
+
+def test_this_commit_is_installed_on_every_host(cluster: Cluster) -> None:
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    for host in (cluster.head, cluster.worker):
+        assert host.run("git", "-C", "mtlsearch/source", "rev-parse", "HEAD").stdout == commit
+        where = "import mtlsearch; print(mtlsearch.__file__)"
+        assert "/home/user/mtlsearch/venv" in host.run("mtlsearch/venv/bin/python", "-c", where).stdout
+
+
+def test_a_search_runs_on_both_hosts_and_its_results_are_on_the_head(cluster: Cluster) -> None:
+    # Trials that end before a host has started a process for them are run by the one that has.
+    long = ("--set", "search.pruner=none", "--trials", "8", "--out", "experiments/one")
+    search = cluster.start(*SEARCH, *long)
+    hosts = _hosts_seen(cluster, search, "one")
+    said = (cluster.desk.home / "submit.log").read_text()
+    assert search.wait(300) == 0, said
+    assert "results on head: /home/user/experiments/one" in said
+    assert hosts >= {("head",), ("worker",)}, "trials of one rank, on either host"
+    trials = _trials(cluster.head, "one")
+    assert len(trials) == 8
+    assert {trial["state"] for trial in trials} == {"COMPLETE"}
+    assert not (cluster.worker.home / "experiments").exists(), "no shared mount: the head alone has the folder"
+
+
+def test_two_ranks_of_a_trial_sit_on_two_hosts(cluster: Cluster) -> None:
+    two = (
+        "--set",
+        "resources.workers_per_trial=2",
+        "--set",
+        "budget.epochs=2",
+        "--trials",
+        "2",
+        "--out",
+        "experiments/two",
+    )
+    search = cluster.start(*SEARCH, *two)
+    hosts = _hosts_seen(cluster, search, "two")
+    assert search.wait(300) == 0, (cluster.desk.home / "submit.log").read_text()
+    assert hosts == {("head", "worker")}
+    assert {trial["state"] for trial in _trials(cluster.head, "two")} <= {"COMPLETE", "PRUNED"}
+
+
+def _hosts_seen(cluster: Cluster, search: subprocess.Popen[bytes], name: str) -> set[tuple[str, ...]]:
+    """Of every trial that `status.json` ever named with all its ranks, the hosts; and the processes are there."""
+    status, seen = cluster.head.home / "experiments" / name / "status.json", set[tuple[str, ...]]()
+    running = set[str]()
+
+    def ended() -> bool:
+        if status.exists():
+            by_trial: dict[int, set[str]] = {}
+            for rank in json.loads(status.read_text())["ranks"]:
+                by_trial.setdefault(rank["trial"], set()).add(rank["host"])
+            seen.update(tuple(sorted(hosts)) for hosts in by_trial.values())
+        for host in (cluster.head, cluster.worker):
+            if any("ray::Trial" in line or "ray::OtherRank" in line for line in host.processes().values()):
+                running.add(host.name)
+        return search.poll() is not None
+
+    until(ended, 400)
+    assert running == {"head", "worker"}
+    return seen
+
+
+def test_any_command_goes_through_and_its_failure_comes_back(cluster: Cluster) -> None:
+    assert "COMPLETE" in cluster.submit("leaderboard", "experiments/one")
+    mistake = cluster.submit("run", "search_spaces/nothing.yaml", check=False)
+    assert "nothing.yaml" in mistake
+    assert "Traceback" not in mistake.split("nothing.yaml")[0]
+    with pytest.raises(AssertionError, match="ended with 1"):
+        cluster.submit("run", "search_spaces/nothing.yaml")
+
+
+def test_a_ray_job_runs_through_the_forwarded_dashboard(cluster: Cluster) -> None:
+    forward = cluster.desk.start("env", "-C", str(ROOT), "ray", "dashboard", cluster.config)
+    address = ("--address", "http://127.0.0.1:8265")
+    token = {"RAY_AUTH_MODE": "token"}
+    try:
+        until(lambda: cluster.desk.run("ss", "-Hltn", "sport", "=", ":8265").stdout != "", 30)
+        job = ("--working-dir", str(ROOT / "search_spaces"), "--", "mtlsearch", "run", "census.yaml", "--dry-run")
+        data = ("--address", "auto", "--set", "data.path=/home/user/data/census")
+        said = cluster.desk.run("ray", "job", "submit", *address, *job, *data, timeout=120, environment=token).stdout
+        assert "succeeded" in said
+        assert "objective" in said
+        listed = ("ray", "job", "list", *address)
+        assert cluster.desk.run(*listed, environment=token | {"RAY_AUTH_TOKEN": "0" * 64}, check=False).returncode != 0
+    finally:
+        cluster.end(forward)
+
+
+def test_the_wandb_key_comes_by_the_environment_and_stays_nowhere(cluster: Cluster) -> None:
+    said = cluster.ray("exec", cluster.config, "env | grep -c ^WANDB_API_KEY", WANDB_API_KEY=KEY)
+    assert "\n1" in said.replace("\r", "")
+    assert KEY not in said
+    for host in (cluster.head, cluster.worker):
+        found = host.run("grep", "-rlF", KEY, "/home/user", "/tmp", check=False)
+        assert found.stdout == ""
+
+
+def test_without_the_token_the_cluster_is_shut(cluster: Cluster) -> None:
+    cluster.desk.run("mkdir", "-p", "/home/user/stranger/.ray")
+    (cluster.desk.home / "stranger" / ".ray" / "auth_token").write_text("0" * 64)
+    stranger = {"HOME": "/home/user/stranger", "RAY_AUTH_MODE": "token"}
+    address = f"--address={cluster.head.address}:6379"
+    refused = cluster.desk.run("ray", "status", address, environment=stranger, check=False)
+    assert refused.returncode != 0
+    assert "InvalidAuthToken" in refused.stdout
+    listening = cluster.head.run("ss", "-Hltn", "sport", "=", ":8265").stdout
+    assert listening.split()[3] == "127.0.0.1:8265", "the dashboard is the head's own"
+
+
+def test_down_ends_ray_on_every_host(cluster: Cluster) -> None:
+    cluster.down()
+    until(lambda: [line for line in cluster.head.processes().values() if "sshd" not in line] == [], 20)
+    until(lambda: [line for line in cluster.worker.processes().values() if "sshd" not in line] == [], 60)
+
+
+def test_a_cut_link_carries_nothing_and_a_host_without_power_is_gone() -> None:
+    with Network.open() as network:
+        one, two = network.add("one", "10.77.2.1"), network.add("two", "10.77.2.2")
+        two.start(sys.executable, "-m", "http.server", "--bind", two.address, "80")
+
+        def answers() -> bool:
+            ask = f"exec 3<> /dev/tcp/{two.address}/80"
+            return one.run("timeout", "2", "bash", "-c", ask, check=False).returncode == 0
+
+        until(answers, 20)
+        with network.cut(two):
+            assert not answers()
+        until(answers, 20)
+        network.end(two)
+        assert not answers()
+
+
+def test_hosts_end_with_the_program_that_made_them() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    pid, folder = program.stdout.readline().split()
+    namespaces = {str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in ("net", "pid", "mnt")}
+    os.kill(program.pid, signal.SIGKILL)
+    program.wait()
+    program.stdout.close()
+    try:
+        until(lambda: _left(namespaces, Path("/nowhere")) == [], 20)
+    finally:
+        subprocess.run(["rm", "-rf", folder], check=True)  # files are what kill -9 leaves
