@@ -13,7 +13,7 @@ from typing import Any
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 RESULTS = HERE / "results"
-TABLES = ("search", "data", "models", "quality", "balancing", "tracking")
+TABLES = ("search", "data", "models", "quality", "balancing", "tracking", "scale")
 """Each is RESULTS/NAME.json, and stands between <!-- NAME --> and <!-- /NAME -->."""
 
 
@@ -93,6 +93,8 @@ def _circumstances(results: dict[str, Any]) -> list[str]:
         "dense": _dense,
         "recurrent": _recurrent,
         "tracking": _tracking,
+        "scale": _scale,
+        "bound": _bound,
     }
     return [describe(results[part]) for part, describe in described.items() if part in results]
 
@@ -148,6 +150,35 @@ def _tracking(record: dict[str, Any]) -> str:
         f"tracking: {parameters['data']}, trials of {parameters['epochs']} epochs that take {medians['trial_s']:.1f} s "
         f"of CPU time each; W&B's client and its process take {1000 * medians['logging_s']:.0f} ms of it (told to it "
         f"without training), and {medians['once_s']:.0f} s once a search: imports, pictures, the winner's export."
+    )
+
+
+def _scale(record: dict[str, Any]) -> str:
+    parameters, machine, raw = record["parameters"], record["machine"], record["raw"]
+    costs = "; ".join(
+        f"{each['trials']:,} trials, {each['side_by_side']:,} side by side: {each['late']['cpu_ms_per_ask']:.1f} ms a "
+        f"proposal, {each['late']['cpu_ms_per_report']:.2f} ms a report"
+        for each in raw
+        if (each["sampler"], each["pruner"]) == ("tpe", "hyperband")
+    )
+    largest = max(raw, key=lambda each: each["reports"])
+    random_first = parameters.get("random_first")
+    drawn = f" The first {random_first:,} of the largest search were drawn at random." if random_first else ""
+    return (
+        f"scale: CPU time of the driver with tpe and hyperband, in each search's later part. {costs}. "
+        f"{largest['trials']:,} trials leave a journal of {largest['journal_mb']:.0f} MB and "
+        f"{largest['metrics_jsonl_mb']:.0f} MB of metrics.jsonl.{drawn} "
+        f"Measured at a load of {machine['load_before']:.0f} on {machine['cores']} cores."
+    )
+
+
+def _bound(record: dict[str, Any]) -> str:
+    parameters, medians = record["parameters"], record["medians"]
+    return (
+        f"bound: of a formula over the quickstart's space, {parameters['trials']:,} trials, "
+        f"{parameters['side_by_side']} side by side, medians of {parameters['seeds']} seeds. The last 100 proposals "
+        f"are {medians['all']:.2g} below the optimum where TPE looks at its whole history, {medians['bounded']:.2g} "
+        f"where it looks at the latest {parameters['most_finished']} finished trials beside the best."
     )
 
 

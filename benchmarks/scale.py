@@ -23,6 +23,7 @@ import gc
 import json
 import math
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -33,7 +34,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, TypeVar
 
 import optuna
@@ -238,7 +239,7 @@ def _open(
 
 def bound(options: argparse.Namespace) -> Record:
     """Searches of a formula over the same space with Optuna's TPE and with ours, which looks at a part of a history."""
-    raw = []
+    raw: list[Record] = []
     for seed in range(options.seeds):
         for name, most in (("all", 10**9), ("bounded", tpe.MOST_FINISHED)):
             regrets, seconds = _toy_search(seed, options.trials, most)
@@ -267,11 +268,14 @@ def bound(options: argparse.Namespace) -> Record:
 
 
 def _toy_search(seed: int, trials: int, most: int) -> tuple[dict[str, float], float]:
-    """How far the best trial is from the best there is (0), after so many trials; and CPU seconds."""
+    """How far what is proposed is from the optimum (0), the mean of the last hundred proposals; and CPU seconds.
+
+    What the study is told has noise, so that the last proposals are not all the same.
+    """
     bounds, tpe.MOST_FINISHED = tpe.MOST_FINISHED, most
     space = read_experiment(SPACE).space
     sampler = build_sampler(TpeConfig(), space, seed, lambda config: True)
-    regrets, best, start = {}, -math.inf, time.process_time()
+    noise, values, regrets, start = random.Random(seed), deque[float](maxlen=100), {}, time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         journal = AtomicJournal(Path(scratch) / "study.journal")
         with journal.transaction():  # no disk
@@ -282,13 +286,12 @@ def _toy_search(seed: int, trials: int, most: int) -> tuple[dict[str, float], fl
             for number in range(1, trials + 1):
                 trial = study.ask()
                 space.suggest(Asked(trial))
-                running.append((trial.number, _toy(trial.params)))
+                values.append(_toy(trial.params))
+                running.append((trial.number, values[-1] + noise.gauss(0, 0.1)))
                 if len(running) == TOY_SLOTS:
-                    done, value = running.popleft()
-                    study.tell(done, value)
-                    best = max(best, value)
+                    study.tell(*running.popleft())
                 if number in (250, 500, 1_000, trials):
-                    regrets[str(number)] = -best
+                    regrets[str(number)] = -fmean(values)
     tpe.MOST_FINISHED = bounds
     return regrets, time.process_time() - start
 
@@ -298,7 +301,8 @@ def _toy(params: dict[str, Any]) -> float:
     kinds = ("mmoeex", "mmoe", "shared_bottom", "single_task")
     kind = next(value for name, value in params.items() if name in ("model", "model.kind"))
     value = -((math.log10(params["optimizer.lr"]) - math.log10(0.0025)) ** 2) - 0.05 * kinds.index(kind)
-    for name, number in params.items():
+    numbers: dict[str, float] = {name: value for name, value in params.items() if not isinstance(value, str)}
+    for name, number in numbers.items():
         if name.endswith("num_experts"):
             value -= 0.1 * (math.log2(number / 6)) ** 2
         elif name.endswith("alpha"):
@@ -331,6 +335,7 @@ def run(options: argparse.Namespace) -> Record:
             "parameters": {
                 "trials": sizes[-1][0],
                 "side_by_side": sizes[-1][1],
+                "random_first": options.random_first,
                 "epochs": 10,
                 "curves": Recorded().source,
             },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import shlex
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +12,8 @@ from rich.console import Console
 
 from mtlsearch.data import Store, open_store
 from mtlsearch.data.feed import choose_feed
-from mtlsearch.errors import ConfigError
+from mtlsearch.errors import ConfigError, MtlsearchError
+from mtlsearch.files import is_disk_full
 from mtlsearch.folder import ExperimentFolder, check_new
 from mtlsearch.orchestrate.plan import Plan, check_machine, make_plan
 from mtlsearch.orchestrate.session import Session
@@ -107,7 +110,7 @@ class Driver:
                 self._say(f"warm start: {plan.earlier.sentence}")
             trackers = self._trackers(plan, folder)
             session = Session(plan.experiment, plan.served, folder, trackers, plan.earlier)
-            with session.searching():
+            with _full_disk_explained(folder), session.searching():
                 if self.engine == "ray":
                     from mtlsearch.orchestrate.ray_tune import search_on_ray
 
@@ -129,3 +132,17 @@ class Driver:
 
             trackers.append(WandbTracker(mirrored(plan.experiment, folder)))
         return trackers
+
+
+@contextmanager
+def _full_disk_explained(folder: ExperimentFolder) -> Iterator[None]:
+    """What the driver itself could not write is no less of a case for people than a checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise MtlsearchError(
+            f"the driver could not write to {folder.path}: {error.strerror}. Nothing is lost. Make room, then go on "
+            f"with: mtlsearch resume {shlex.quote(str(folder.path))}"
+        ) from error

@@ -5,7 +5,6 @@ Tune knows failures, and counts them. A search needs to know whose failure it wa
 
 from __future__ import annotations
 
-import errno
 import re
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -15,6 +14,7 @@ from typing import Literal
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 
+from mtlsearch.files import is_disk_full
 from mtlsearch.storage import StorageLost
 
 Kind = Literal["preempted", "node_lost", "process_lost", "hung", "out_of_memory", "disk_full", "storage_lost", "error"]
@@ -70,11 +70,6 @@ def fault_of(error: BaseException | None, text: str = "") -> Fault:
     if isinstance(error, RayActorError):
         return _death(error, words)
     return Fault("error", words if isinstance(error, RayTaskError) or text else f"{type(error).__name__}: {words}")
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether a write failed for want of room."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def reason_of(text: str) -> str:

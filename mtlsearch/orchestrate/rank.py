@@ -80,8 +80,8 @@ class Rank:
         finally:
             self.watch.works(False)
 
-    def score_test(self, order: TrialOrder) -> Scores:
+    def score_test(self, order: TrialOrder, chunks: int = 1) -> Scores:
         """The test scores of a finished trial."""
-        alone = World(device=self._world.device)  # the other ranks have no part in it
+        alone = World(device=self._world.device, chunks=chunks)  # the other ranks have no part in it
         checkpoints = Checkpoints(self._checkpoints(order.number))
         return score_test(order, self._data.only(order.tasks), checkpoints, alone)

@@ -74,6 +74,7 @@ _ENVIRONMENT = {
     # sooner, takes over, and be killed, again and again while trials are shorter than an actor's start.
     "TUNE_MAX_PENDING_TRIALS_PG": str(MOST_ACTORS),  # Bridge._room bounds them
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # a rank's error is told by the trial that it ended
 }
 
 

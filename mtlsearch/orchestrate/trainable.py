@@ -146,7 +146,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     def step(self) -> dict[str, Any]:
         """One epoch on all ranks. A trial that cannot go on says why and is done; a lost rank is the driver's case."""
         if self._scores_test:
-            return {TEST: json.dumps(self._rank.score_test(self._order)), "done": True}
+            return {TEST: json.dumps(self._rank.score_test(self._order, self._start.chunks)), "done": True}
         pending = [other.step.remote() for other in self._others]
         try:
             report = self._rank.step()
@@ -171,11 +171,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._order, self._scores_test = TrialOrder.model_validate_json(config[ORDER]), config[TEST]
+        self._start = TrialStart.model_validate_json(config[START])
         if self._scores_test:
             return
         begun = [other.begin.remote(config[ORDER], config[START]) for other in self._others]
         ray.get(begun, timeout=self._setting.resources.timeout)
-        self._rank.begin(self._order, TrialStart.model_validate_json(config[START]))
+        self._rank.begin(self._order, self._start)
 
     def _meet(self, config: dict[str, Any]) -> Rank:
         resources, size = self._setting.resources, _workers(config)

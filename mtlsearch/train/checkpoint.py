@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mtlsearch.errors import ConfigError
+from mtlsearch.errors import ConfigError, TrialFailed
 from mtlsearch.files import Files
 
 DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError)
@@ -145,7 +145,12 @@ class Checkpoints:
         """The newest file, from now on under this generation's name, and so is the best; those before go.
 
         Without that, an owner before that still runs could remove what this one relies on.
+
+        Raises:
+            TrialFailed: a later start was here; nobody waits for this one any more.
         """
+        if (later := max(self._places(), default=Place(0, 0, 0)).generation) > self._generation:
+            raise TrialFailed(f"start {self._generation} of this trial came too late: start {later} has taken it over")
         newest = self.newest()
         if newest is None:
             return None

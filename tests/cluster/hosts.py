@@ -61,6 +61,8 @@ class Host:
     Attributes:
         folder: its home and temp, seen from outside.
         pid: of its first process, seen from outside.
+        environment: of every command.
+        started: the commands that `start` started.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Host:
     folder: Path
     pid: int
     environment: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def home(self) -> Path:
@@ -121,13 +124,15 @@ class Host:
         """
         with ExitStack() as stack:
             sink = stack.enter_context(output.open("ab")) if output is not None else subprocess.DEVNULL
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*arguments, environment=environment),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.started.append(process)
+        return process
 
     def serve_ssh(self, public_key: str, *settings: str) -> None:
         """Starts an SSH server that lets the key's owner in.
@@ -217,6 +222,8 @@ class Network:
     def end(self, host: Host) -> None:
         """The host loses its power: every process on it is gone at once."""
         os.kill(host.pid, signal.SIGKILL)
+        for process in host.started:
+            process.wait(_END_SECONDS)
         self.hosts.remove(host)
 
     def _namespace(self, namespaces: list[str], script: str) -> int:
@@ -242,6 +249,8 @@ class Network:
         """Ends everything: hosts first, so that the switch has no ports left."""
         for made in reversed(self._started):
             _kill_tree(made)
+        for process in (process for host in self.hosts for process in host.started):
+            process.wait(_END_SECONDS)
         self._started.clear()
         self.hosts.clear()
 

@@ -152,20 +152,21 @@ def test_two_ranks_of_a_trial_sit_on_two_hosts(cluster: Cluster) -> None:
     search = cluster.start(*SEARCH, *two)
     hosts = _hosts_seen(cluster, search, "two")
     assert search.wait(300) == 0, (cluster.desk.home / "submit.log").read_text()
-    assert hosts == {("head", "worker")}
+    assert ("head", "worker") in hosts
+    assert {each for each in hosts if len(each) > 1} == {("head", "worker")}  # rank 0 alone scores the test split
     assert {trial["state"] for trial in _trials(cluster.head, "two")} <= {"COMPLETE", "PRUNED"}
 
 
 def _hosts_seen(cluster: Cluster, search: subprocess.Popen[bytes], name: str) -> set[tuple[str, ...]]:
-    """Of every trial that `status.json` ever named with all its ranks, the hosts; and the processes are there."""
+    """Of every trial that `status.json` ever named, the hosts of its ranks; and both hosts have a trial's process."""
     status, seen = cluster.head.home / "experiments" / name / "status.json", set[tuple[str, ...]]()
     running = set[str]()
 
     def ended() -> bool:
         if status.exists():
-            by_trial: dict[int, set[str]] = {}
+            by_trial: dict[int, list[str]] = {}
             for rank in json.loads(status.read_text())["ranks"]:
-                by_trial.setdefault(rank["trial"], set()).add(rank["host"])
+                by_trial.setdefault(rank["trial"], []).append(rank["host"])
             seen.update(tuple(sorted(hosts)) for hosts in by_trial.values())
         for host in (cluster.head, cluster.worker):
             if any("ray::Trial" in line or "ray::OtherRank" in line for line in host.processes().values()):

@@ -104,22 +104,9 @@ def test_a_trial_that_is_too_large_fails_alone_after_a_try_with_half_the_batch(
     assert reason.startswith("out of memory; now half the batch at a time")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 def test_a_full_disk_ends_the_search_and_nothing_is_lost(slow_space: Path, tmp_path: Path, small_disk: Path) -> None:
     """Whoever meets it first: the trial with a checkpoint, or the driver with a line."""
+    subprocess.run(["mount", "-o", "remount,size=2m", str(small_disk)], check=True)
     blocker = small_disk / "blocker"
 
     def fill() -> None:
@@ -181,10 +168,9 @@ def test_a_stopped_search_goes_on_where_it_was(slow_space: Path, tmp_path: Path)
         folder.stop.touch()
 
     watcher = After(lambda: threading.Thread(target=stop, daemon=True).start())
+    changes = ("objective.metric=mean", "budget={trials: 2, epochs: 6}", ONE_SLOT)
     with pytest.raises(Interrupted, match=f"stopped. Go on with: mtlsearch resume {out}"):
-        search(
-            slow_space, out, *CHANGES[:2], "budget={trials: 2, epochs: 6}", ONE_SLOT, engine="ray", trackers=[watcher]
-        )
+        search(slow_space, out, *changes, engine="ray", trackers=[watcher])
     (standing,) = seen
     assert standing.driver == str(os.getpid())
     assert [rank["trial"] for rank in standing.ranks] == [0]
