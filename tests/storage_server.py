@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+from urllib.request import Request, urlopen
 
 BUCKET = "bucket"
 
@@ -38,6 +41,21 @@ class StorageServer:
     def start(self) -> None:
         """Answers again."""
         self._say("start")
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Knows no key within it."""
+        self._take_without_login("0")
+        try:
+            yield
+        finally:
+            self._take_without_login("inf")
+
+    def _take_without_login(self, requests: str) -> None:
+        headers = {"Content-Type": "text/plain"}
+        question = Request(f"{self.url}/moto-api/reset-auth", requests.encode(), headers)
+        with urlopen(question, timeout=10) as answer:
+            assert answer.status == 200
 
     def _say(self, word: str) -> None:
         pipe = self._pipe(self._process.stdin)

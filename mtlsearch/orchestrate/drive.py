@@ -144,5 +144,5 @@ def _full_disk_explained(folder: ExperimentFolder) -> Iterator[None]:
             raise
         raise MtlsearchError(
             f"the driver could not write to {folder.path}: {error.strerror}. Nothing is lost. Make room, then go on "
-            f"with: mtlsearch resume {shlex.quote(str(folder.path))}"
+            f"with: mtlsearch resume {shlex.quote(folder.name)}"
         ) from error

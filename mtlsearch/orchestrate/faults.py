@@ -11,7 +11,7 @@ from itertools import dropwhile
 from textwrap import shorten
 from typing import Literal
 
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 
 from mtlsearch.files import is_disk_full
@@ -92,4 +92,6 @@ def _death(error: RayActorError, words: str) -> Fault:
         return Fault("node_lost", f"the node of {who} is gone")
     if any(words in text for words in _NO_MEMORY):
         return Fault("out_of_memory", f"{who} was ended: its host ran out of memory")
+    if isinstance(error, ActorUnavailableError):  # Ray did not come to know what became of it
+        return Fault("process_lost", "its process could not be reached any more")
     return Fault("error", words) if error.actor_init_failed else Fault("process_lost", f"{who} died")

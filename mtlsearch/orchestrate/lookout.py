@@ -86,7 +86,8 @@ class Lookout:
         try:
             kill_process(pulse["node"], pulse["pid"])
         except RayError as error:  # the node is gone: Ray's health check tells of that
-            sys.stderr.write(f"mtlsearch: {reason}, and could not be ended: {error}\n")
+            if pulse["generation"] in self._runs.generations().values():  # else it had ended long ago
+                sys.stderr.write(f"mtlsearch: {reason}, and could not be ended: {error}\n")
             return
         ray.get(self._hub.forget.remote(pulse["host"], pulse["pid"]), timeout=self._timeout)
 

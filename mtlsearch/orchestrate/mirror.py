@@ -35,7 +35,8 @@ COMMAND_SECONDS = 600.0
 def mirrored(experiment: Experiment, folder: ExperimentFolder) -> Mirrored:
     """The experiment as W&B knows it. Its id is the same for every driver: from its plan, which is written once."""
     experiment_id = hashlib.sha256(folder.plan.read_bytes()).hexdigest()[:8]
-    return Mirrored(experiment.tracking.wandb or WandbConfig(), folder.path, experiment.name, experiment_id)
+    wandb = experiment.tracking.wandb or WandbConfig()
+    return Mirrored(wandb, folder.path, experiment.name, experiment_id, folder.uri)
 
 
 def publish_at_end(experiment: Experiment, folder: ExperimentFolder, trackers: Sequence[Tracker]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.autoscaler.sdk import request_resources
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -74,6 +75,9 @@ _ENVIRONMENT = {
     # sooner, takes over, and be killed, again and again while trials are shorter than an actor's start.
     "TUNE_MAX_PENDING_TRIALS_PG": str(MOST_ACTORS),  # Bridge._room bounds them
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A node's processes are out of reach before its health checks say that it is gone. With Ray's second of patience
+    # such a trial would have lost its process only, which is counted.
+    "RAY_timeout_ms_task_wait_for_death_info": "30000",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # a rank's error is told by the trial that it ended
 }
 
@@ -449,7 +453,7 @@ def start_ray(address: str | None) -> None:
     }
     if address is None:
         options |= {"num_cpus": num_cpus(), "object_store_memory": OBJECT_STORE_BYTES}
-        options["_node_ip_address"] = "127.0.0.1"  # else Ray's ports are open to the network
+    _hear_only_this_machine(address is None)
     try:
         _knock(address)
         ray.init("local" if address is None else address, **options)
@@ -458,6 +462,15 @@ def start_ray(address: str | None) -> None:
             f"--address {address}: no Ray cluster answers there ({error}). Start one with `ray start --head`, or leave "
             "--address out to use this machine."
         ) from error
+
+
+def _hear_only_this_machine(only: bool) -> None:
+    """Whether Ray's ports are bound to loopback, as it binds them on a Mac; who reaches one can run code here.
+
+    `ray.init(_node_ip_address="127.0.0.1")` would take that for the machine's address in its network.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0" if only else "1"  # for the processes that Ray starts
+    ray_constants.ENABLE_RAY_CLUSTER = not only
 
 
 def _knock(address: str | None) -> None:

@@ -36,7 +36,7 @@ def _remove_left() -> None:
         try:
             if path.lstat().st_uid != os.getuid():
                 continue
-            with (path / "lock").open("a") as lock:
+            with (path / "lock").open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:  # in use; or gone, or none of ours

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from pydantic import TypeAdapter
 from ray import tune
+from ray.exceptions import ActorUnavailableError
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -198,17 +200,31 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     def _fault(self, error: Exception, pending: list[Any]) -> Fault:
         """Why an epoch failed. A collective fails on every rank when one is gone; the gone one has the reason."""
         fault = _ended(error).fault
-        if not pending or fault.kind not in ("error", "hung"):
+        if not pending or fault.kind not in ("error", "hung", "process_lost"):
             return fault
         ready, _ = ray.wait(pending, num_returns=len(pending), timeout=PEERS_SECONDS)
-        for other in ready:
-            try:
-                ray.get(other)
-            except Exception as theirs:  # noqa: BLE001  # whatever it is, it is what is asked for
-                found = fault_of(theirs)
-                if found.kind != "error":
-                    return found
+        for other, answer in zip(self._others, pending, strict=True):
+            if answer in ready and (found := _end_of(other, answer)) is not None and found.kind != "error":
+                return found
         return Fault("process_lost", fault.reason)
+
+
+def _end_of(rank: Any, answer: Any) -> Fault | None:
+    """Why a rank did not answer; None when it did. That its node is gone, Ray tells a while after it cannot be reached:
+    it is asked again until then."""
+    deadline = time.monotonic() + PEERS_SECONDS
+    while True:
+        try:
+            ray.get(answer, timeout=PEERS_SECONDS)
+        except ActorUnavailableError as error:
+            if time.monotonic() > deadline:
+                return fault_of(error)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is what is asked for
+            return fault_of(error)
+        else:
+            return None
+        time.sleep(1)
+        answer = rank.__ray_ready__.remote()
 
 
 def _ended(error: Exception) -> TrialEnded:

@@ -22,6 +22,10 @@ from mtlsearch.train.chunks import Draws, Found, in_chunks
 CPU = torch.device("cpu")
 
 
+MEETING_SECONDS = 120.0
+"""Longest that ranks wait for each other at first, whatever the timeout: they import and load before they meet."""
+
+
 class Seen(NamedTuple):
     """Of a batch."""
 
@@ -119,9 +123,14 @@ class World:
             shares_gpu: whether other ranks may use the same GPU. NCCL refuses that; gloo, which copies what is sent to
                 the CPU, does not, and has on GPUs all of the collectives below.
         """
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        patience = timedelta(seconds=max(timeout, MEETING_SECONDS))
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            host, int(port), size, is_master=rank == 0, timeout=patience
+        )
         dist.init_process_group(
             "nccl" if device.type == "cuda" and not shares_gpu else "gloo",
-            init_method=address,
+            store=store,
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=timeout),

@@ -158,7 +158,7 @@ class Monkey:
         """Nodes that were given up are replaced; the frozen thaw; the killed drivers' processes are watched."""
         self.chaos.nodes_given_up += self._machines.mend()
         now = time.monotonic()
-        for since, pid in [each for each in self._frozen if now - each[0] > THAW]:
+        for since, pid in [each for each in self._frozen if now - each[0] > THAW or not lives(each[1])]:
             self._frozen.remove((since, pid))
             kill(pid, signal.SIGCONT)
         for since, pids in [each for each in self._orphans if not any(map(lives, each[1]))]:

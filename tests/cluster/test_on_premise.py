@@ -26,6 +26,8 @@ pytestmark = pytest.mark.cluster
 REAL = ROOT.parent / "shared" / "data" / "census"
 PEOPLE = {"census-income.data": 20_000, "census-income.test": 4_000}
 SEARCH = ("run", "search_spaces/census.yaml", "--set", "budget.wall=4m")
+LONG = ("--set", "search.pruner=none", "--set", "budget.epochs=20")
+"""status.json is written every two seconds: shorter trials pass unseen."""
 KEY = secrets.token_hex(20)
 PROGRAM = """
 import sys, time
@@ -125,7 +127,7 @@ def test_this_commit_is_installed_on_every_host(cluster: Cluster) -> None:
 
 def test_a_search_runs_on_both_hosts_and_its_results_are_on_the_head(cluster: Cluster) -> None:
     # Trials that end before a host has started a process for them are run by the one that has.
-    long = ("--set", "search.pruner=none", "--trials", "8", "--out", "experiments/one")
+    long = (*LONG, "--trials", "8", "--out", "experiments/one")
     search = cluster.start(*SEARCH, *long)
     hosts = _hosts_seen(cluster, search, "one")
     said = (cluster.desk.home / "submit.log").read_text()
@@ -139,16 +141,7 @@ def test_a_search_runs_on_both_hosts_and_its_results_are_on_the_head(cluster: Cl
 
 
 def test_two_ranks_of_a_trial_sit_on_two_hosts(cluster: Cluster) -> None:
-    two = (
-        "--set",
-        "resources.workers_per_trial=2",
-        "--set",
-        "budget.epochs=2",
-        "--trials",
-        "2",
-        "--out",
-        "experiments/two",
-    )
+    two = (*LONG, "--set", "resources.workers_per_trial=2", "--trials", "3", "--out", "experiments/two")
     search = cluster.start(*SEARCH, *two)
     hosts = _hosts_seen(cluster, search, "two")
     assert search.wait(300) == 0, (cluster.desk.home / "submit.log").read_text()

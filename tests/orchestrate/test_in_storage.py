@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -46,12 +47,16 @@ def assert_equal(one: ExperimentFolder, other: ExperimentFolder) -> None:
 
 
 def started(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """`mtlsearch` in a process of its own, with less patience, that looks twice a second whether it was cut off."""
-    code = "import sys; from mtlsearch import cli, lease, storage; storage.PATIENCE, lease.EXPIRES_SECONDS = 3.0, 1.0; "
-    code += f"sys.argv[1:] = {arguments!r}; "
+    """`mtlsearch` in a process of its own; it and its trials wait 3 seconds for the store, and their lease is short."""
+    start = log.with_name("start")
+    start.mkdir()
+    (start / "sitecustomize.py").write_text(
+        "from mtlsearch import lease, storage\nstorage.PATIENCE, lease.EXPIRES_SECONDS = 3.0, 1.0\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(start)}
     with log.open("w") as file:
-        command = [sys.executable, "-c", code + "cli.main()"]
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", "mtlsearch", *arguments]
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
 
 def wait_for_epochs(epochs: int, driver: subprocess.Popen[bytes], copy: Path, log: Path) -> None:
@@ -244,6 +249,16 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(space_file: W
         assert ended.err.count("\n") == 1
     assert sorted(copies.glob("*/*")) == before
     assert [path.name for path in Path.cwd().iterdir()] == []
+
+
+def test_a_store_that_does_not_know_our_key_is_refused(
+    space_file: WriteSpace, s3_server: StorageServer, s3_uri: str, mtlsearch
+) -> None:
+    with s3_server.refusing():
+        for command in (("run", space_file(), "--out", s3_uri), ("resume", s3_uri), ("leaderboard", s3_uri)):
+            ended = mtlsearch(*command)
+            assert (ended.code, "INVALID_ACCESS_KEY_ID" in ended.err) == (2, True), ended.err
+    assert Storage(s3_uri).below() == {}
 
 
 def test_an_experiment_that_is_there_is_not_overwritten(space_file: WriteSpace, s3_uri: str, mtlsearch) -> None:

@@ -46,6 +46,8 @@ class Mirrored:
     """Begins the runs' and their group's names."""
     experiment_id: str
     """Begins the runs' ids, which are apart from those of another experiment with the same name."""
+    uri: str | None = None
+    """Of the storage that the experiment is in; None when it is in the folder."""
 
     @property
     def files(self) -> Path:
@@ -69,7 +71,7 @@ class Mirrored:
         """What sends the rest."""
         import shlex
 
-        return f"mtlsearch sync {shlex.quote(str(self.folder))}"
+        return f"mtlsearch sync {shlex.quote(self.uri or str(self.folder))}"
 
 
 def _suffix(trial: int | None) -> str:
