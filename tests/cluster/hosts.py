@@ -14,6 +14,7 @@ host's first process, which the kernel ends with the process that made it, also 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,7 @@ class Host:
     Attributes:
         folder: its home and temp, seen from outside.
         pid: of its first process, seen from outside.
+        keeps: paths of the machine that it sees.
         environment: of every command.
         started: the commands that `start` started.
     """
@@ -69,6 +71,7 @@ class Host:
     address: str
     folder: Path
     pid: int
+    keeps: tuple[Path, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -153,10 +156,18 @@ class Host:
 
     def processes(self) -> dict[int, str]:
         """What runs on it, by the number it has there: the command lines. Its first process is not among them."""
-        lines = self.run("ps", "-eo", "pid=,args=").stdout.splitlines()
-        every = {int(line.split(None, 1)[0]): line.split(None, 1)[1] for line in lines}
-        waiting = ("bash -c", "sleep infinity", "ps -eo")
-        return {pid: args for pid, args in every.items() if pid != 1 and not args.startswith(waiting)}
+        own, found = Path(f"/proc/{self.pid}/ns/pid").readlink(), {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "ns" / "pid").readlink() != own:
+                    continue
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                numbers = re.findall(r"^NSpid:.*\t(\d+)$", (entry / "status").read_text(), re.MULTILINE)
+            except OSError:  # it ended meanwhile
+                continue
+            if line and numbers != ["1"] and line != "sleep infinity":  # without a line: it waits to be reaped
+                found[int(numbers[0])] = line
+        return found
 
     def _end(self, process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -199,16 +210,20 @@ class Network:
         (folder / "etc" / "passwd").write_text(_passwd())
         (folder / "etc" / "hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
         kept = {ROOT, Path(sys.prefix), Path(sys.base_prefix), *(path.resolve() for path in keep)}
-        pid = self._namespace([*_NAMESPACES, "--mount-proc"], _own_places(name, folder, sorted(kept)))
-        port = f"to-{name}"
-        self._on_switch("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        host = Host(name, address, folder, 0, tuple(sorted(kept)))
+        self.boot(host)
+        return host
+
+    def boot(self, host: Host) -> None:
+        """The host has power, for the first time or again: nothing runs on it, and its files are as they were."""
+        host.pid = self._namespace([*_NAMESPACES, "--mount-proc"], _own_places(host.name, host.folder, host.keeps))
+        port = f"to-{host.name}"
+        self._on_switch("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
         self._on_switch("ip", "link", "set", port, "master", "switch", "up")
-        host = Host(name, address, folder, pid)
         host.run("ip", "link", "set", "lo", "up")
-        host.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        host.run("ip", "address", "add", f"{host.address}/24", "dev", "eth0")
         host.run("ip", "link", "set", "eth0", "up")
         self.hosts.append(host)
-        return host
 
     @contextmanager
     def cut(self, host: Host) -> Iterator[None]:
@@ -220,10 +235,14 @@ class Network:
             self._on_switch("ip", "link", "set", f"to-{host.name}", "up")
 
     def end(self, host: Host) -> None:
-        """The host loses its power: every process on it is gone at once."""
+        """The host loses its power: every process on it is gone at once, and so is its end of the cable."""
         os.kill(host.pid, signal.SIGKILL)
         for process in host.started:
             process.wait(_END_SECONDS)
+        until = time.monotonic() + _END_SECONDS
+        while f"to-{host.name}" in self._on_switch("ip", "-o", "link", "show"):
+            assert time.monotonic() < until, f"{host.name}: its cable is still there"
+            time.sleep(0.1)
         self.hosts.remove(host)
 
     def _namespace(self, namespaces: list[str], script: str) -> int:
@@ -242,8 +261,9 @@ class Network:
         assert said == b"ready\n", f"no host: {said.decode()}"
         return int(Path(f"/proc/{made.pid}/task/{made.pid}/children").read_text().split()[0])
 
-    def _on_switch(self, *arguments: str) -> None:
-        subprocess.run(["nsenter", f"--target={self._switch}", "--net", *arguments], check=True)
+    def _on_switch(self, *arguments: str) -> str:
+        line = ["nsenter", f"--target={self._switch}", "--net", *arguments]
+        return subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def _close(self) -> None:
         """Ends everything: hosts first, so that the switch has no ports left."""
@@ -273,7 +293,7 @@ def _kill_tree(made: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def _own_places(name: str, folder: Path, kept: list[Path]) -> str:
+def _own_places(name: str, folder: Path, kept: Sequence[Path]) -> str:
     """The shell script that gives a host its name and places. What it keeps is held aside while they are covered."""
     aside = "/dev/shm/aside"
     lines = ["set -eu", f"hostname {name}", "mount -t tmpfs -o size=2g tmpfs /dev/shm", f"mkdir {aside}"]

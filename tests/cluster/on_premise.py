@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,9 @@ no-index = true
 no-build-isolation = false
 """
 """There is no internet: what the machine has is what pip finds. (pip reads `false` here as `--no-build-isolation`.)"""
+
+_RANK = re.compile(r"ray::(Trial\.train|OtherRank\.step)\b")
+"""A process's title while it runs this method of an actor; one that waits for its next trial has another."""
 
 
 def changed(text: str, values: dict[str, str]) -> str:
@@ -58,10 +62,9 @@ class Cluster:
         (desk.home / ".ssh").mkdir(mode=0o700)
         desk.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(KEY))
         (desk.home / ".ssh" / "config").write_text(f"Host {head.address}\n  SendEnv WANDB_API_KEY\n")
-        public = (desk.home / ".ssh" / "id_ed25519.pub").read_text()
         for host in (head, worker):
             _equip(host)
-            host.serve_ssh(public, "AcceptEnv WANDB_API_KEY")
+            _open(host, desk)
         desk.environment["PATH"] = f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         values = {
             "head_ip:": f"head_ip: {head.address}",
@@ -91,7 +94,9 @@ class Cluster:
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """`ray submit` that runs beside us; it speaks to `submit.log` in the desk's home."""
         line = ["env", "-C", str(ROOT), "ray", "submit", self.config, "cluster/submit.py", "--", *arguments]
-        return self.desk.start(*line, output=self.desk.home / "submit.log")
+        log = self.desk.home / "submit.log"
+        log.unlink(missing_ok=True)
+        return self.desk.start(*line, output=log)
 
     def end(self, command: subprocess.Popen[bytes]) -> None:
         """Ends what was started on the desk, with all that it started."""
@@ -101,6 +106,23 @@ class Cluster:
     def down(self) -> str:
         """`ray down`."""
         return self.ray("down", "--yes", self.config)
+
+    def lose(self, host: Host) -> None:
+        """The host loses its power."""
+        self.network.end(host)
+
+    def reboot(self, host: Host) -> None:
+        """Its power is back, and its SSH server starts; nothing else does."""
+        self.network.boot(host)
+        _open(host, self.desk)
+
+    def ranks(self) -> set[tuple[str, str]]:
+        """Where processes of trials are at work: the host, and the method that it runs."""
+        found = set()
+        for host in (host for host in self.network.hosts if host is not self.desk):
+            titles = [_RANK.match(line) for line in host.processes().values()]
+            found |= {(host.name, title[1]) for title in titles if title is not None}
+        return found
 
     def wait_for_cpus(self, count: int, seconds: float = 120) -> None:
         """Until that many CPUs, one a host, have joined."""
@@ -117,6 +139,11 @@ def until(true: Callable[[], bool], seconds: float) -> None:
     while not true():
         assert time.monotonic() < end, f"not so within {seconds} s"
         time.sleep(0.5)
+
+
+def _open(host: Host, desk: Host) -> None:
+    """Lets the desk's user in by SSH."""
+    host.serve_ssh((desk.home / ".ssh" / "id_ed25519.pub").read_text(), "AcceptEnv WANDB_API_KEY")
 
 
 def _equip(host: Host) -> None:

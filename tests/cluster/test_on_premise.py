@@ -7,10 +7,12 @@ import gzip
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -25,9 +27,14 @@ pytestmark = pytest.mark.cluster
 
 REAL = ROOT.parent / "shared" / "data" / "census"
 PEOPLE = {"census-income.data": 20_000, "census-income.test": 4_000}
-SEARCH = ("run", "search_spaces/census.yaml", "--set", "budget.wall=4m")
-LONG = ("--set", "search.pruner=none", "--set", "budget.epochs=20")
-"""status.json is written every two seconds: shorter trials pass unseen."""
+TRIALS, EPOCHS = 6, 20
+SEARCH = ("run", "search_spaces/census.yaml", "--set", "budget.wall=1h", "--set", "search.pruner=none")
+SEEDED = (*SEARCH, "--set", "search.sampler=random", "--set", f"budget.epochs={EPOCHS}", "--trials", str(TRIALS))
+"""Its seed decides what is found, whenever and wherever its trials run. They are long enough for each host to have
+one: it takes seconds to start a trial's process."""
+FAULTED = (*SEEDED, "--set", "resources.max_retries=0", "--set", "resources.timeout=20", "--set", "tracking.wandb=null")
+"""A single retry that counts would fail its trial."""
+CLOCKED = ("seconds", "samples_per_second")
 KEY = secrets.token_hex(20)
 PROGRAM = """
 import sys, time
@@ -88,6 +95,7 @@ def cluster(people: Path) -> Iterator[Cluster]:
         built.wait_for_cpus(2)
         namespaces, folder = _namespaces(network.hosts), network.folder
         yield built
+        namespaces |= _namespaces(network.hosts)  # one was started anew
     assert _left(namespaces, folder) == []
 
 
@@ -125,53 +133,130 @@ def test_this_commit_is_installed_on_every_host(cluster: Cluster) -> None:
         assert "/home/user/mtlsearch/venv" in host.run("mtlsearch/venv/bin/python", "-c", where).stdout
 
 
-def test_a_search_runs_on_both_hosts_and_its_results_are_on_the_head(cluster: Cluster) -> None:
-    # Trials that end before a host has started a process for them are run by the one that has.
-    long = (*LONG, "--trials", "8", "--out", "experiments/one")
-    search = cluster.start(*SEARCH, *long)
-    hosts = _hosts_seen(cluster, search, "one")
-    said = (cluster.desk.home / "submit.log").read_text()
-    assert search.wait(300) == 0, said
-    assert "results on head: /home/user/experiments/one" in said
-    assert hosts >= {("head",), ("worker",)}, "trials of one rank, on either host"
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Cluster) -> set[tuple[str, str]]:
+    """A search in `experiments/one`; where its trials were seen to run."""
+    search, seen = cluster.start(*SEEDED, "--out", "experiments/one"), set[tuple[str, str]]()
+
+    def ended() -> bool:
+        seen.update(cluster.ranks())
+        return search.poll() is not None
+
+    until(ended, 900)
+    assert search.returncode == 0, _said(cluster)
+    return seen
+
+
+def _said(cluster: Cluster) -> str:
+    return (cluster.desk.home / "submit.log").read_text()
+
+
+def test_a_search_runs_on_both_hosts_and_its_results_are_on_the_head(
+    cluster: Cluster, undisturbed: set[tuple[str, str]]
+) -> None:
+    assert undisturbed == {("head", "Trial.train"), ("worker", "Trial.train")}, "trials of one rank, on either host"
+    assert "results on head: /home/user/experiments/one" in _said(cluster)
     trials = _trials(cluster.head, "one")
-    assert len(trials) == 8
+    assert len(trials) == TRIALS
     assert {trial["state"] for trial in trials} == {"COMPLETE"}
     assert not (cluster.worker.home / "experiments").exists(), "no shared mount: the head alone has the folder"
 
 
 def test_two_ranks_of_a_trial_sit_on_two_hosts(cluster: Cluster) -> None:
-    two = (*LONG, "--set", "resources.workers_per_trial=2", "--trials", "3", "--out", "experiments/two")
-    search = cluster.start(*SEARCH, *two)
-    hosts = _hosts_seen(cluster, search, "two")
-    assert search.wait(300) == 0, (cluster.desk.home / "submit.log").read_text()
-    assert ("head", "worker") in hosts
-    assert {each for each in hosts if len(each) > 1} == {("head", "worker")}  # rank 0 alone scores the test split
-    assert {trial["state"] for trial in _trials(cluster.head, "two")} <= {"COMPLETE", "PRUNED"}
-
-
-def _hosts_seen(cluster: Cluster, search: subprocess.Popen[bytes], name: str) -> set[tuple[str, ...]]:
-    """Of every trial that `status.json` ever named, the hosts of its ranks; and both hosts have a trial's process."""
-    status, seen = cluster.head.home / "experiments" / name / "status.json", set[tuple[str, ...]]()
-    running = set[str]()
+    two = ("--set", "resources.workers_per_trial=2", "--set", "tracking.wandb=null", "--trials", "3")
+    search, at_once = cluster.start(*SEARCH, *two, "--out", "experiments/two"), list[set[tuple[str, str]]]()
 
     def ended() -> bool:
-        if status.exists():
-            by_trial: dict[int, list[str]] = {}
-            for rank in json.loads(status.read_text())["ranks"]:
-                by_trial.setdefault(rank["trial"], []).append(rank["host"])
-            seen.update(tuple(sorted(hosts)) for hosts in by_trial.values())
-        for host in (cluster.head, cluster.worker):
-            if any("ray::Trial" in line or "ray::OtherRank" in line for line in host.processes().values()):
-                running.add(host.name)
+        at_once.append(cluster.ranks())
         return search.poll() is not None
 
-    until(ended, 400)
-    assert running == {"head", "worker"}
-    return seen
+    until(ended, 600)
+    assert search.returncode == 0, _said(cluster)
+    pairs = [each for each in at_once if len(each) > 1]
+    assert pairs, "an epoch takes two"
+    assert all({host for host, _ in each} == {"head", "worker"} for each in pairs)
+    assert all({what for _, what in each} == {"Trial.train", "OtherRank.step"} for each in pairs)
+    assert {trial["state"] for trial in _trials(cluster.head, "two")} == {"COMPLETE"}
 
 
-def test_any_command_goes_through_and_its_failure_comes_back(cluster: Cluster) -> None:
+def test_a_host_that_is_cut_off_for_30_seconds_loses_its_trial_and_comes_back(
+    cluster: Cluster, undisturbed: set[tuple[str, str]]
+) -> None:
+    search = cluster.start(*FAULTED, "--out", "experiments/cut")
+    _await_trial_on_worker(cluster, "cut")
+    with cluster.network.cut(cluster.worker):
+        time.sleep(1)  # what was under way has arrived
+        before = _generations(cluster.head, "cut")
+        time.sleep(29)
+        # Its raylet gives up a head that it cannot reach for 20 seconds, its trial's process goes with it.
+        assert [line for line in cluster.worker.processes().values() if line.startswith("ray::Trial")] == []
+    assert search.wait(900) == 0, _said(cluster)
+    _assert_taken_up(cluster, "cut", before)
+    cluster.wait_for_cpus(2, 240)  # the head has started Ray there anew
+
+
+def test_a_host_that_loses_its_power_loses_its_trial_and_joins_again(
+    cluster: Cluster, undisturbed: set[tuple[str, str]]
+) -> None:
+    search = cluster.start(*FAULTED, "--out", "experiments/power")
+    _await_trial_on_worker(cluster, "power")
+    cluster.lose(cluster.worker)
+    time.sleep(1)
+    before = _generations(cluster.head, "power")
+    assert search.wait(900) == 0, _said(cluster)
+    _assert_taken_up(cluster, "power", before)
+    cluster.reboot(cluster.worker)
+    cluster.wait_for_cpus(2, 240)
+
+
+def _await_trial_on_worker(cluster: Cluster, name: str) -> None:
+    """Until it has written checkpoints and has a while to go."""
+    status = cluster.head.home / "experiments" / name / "status.json"
+
+    def trains() -> bool:
+        try:
+            ranks = json.loads(status.read_text())["ranks"]
+        except FileNotFoundError:
+            return False
+        return any(rank["host"] == "worker" and 2 < rank["epoch"] < EPOCHS / 2 for rank in ranks)
+
+    until(trains, 300)
+
+
+def _assert_taken_up(cluster: Cluster, name: str, before: dict[int, set[int]]) -> None:
+    """One trial was, from its checkpoint and under a number of its own; nothing else tells of it."""
+    lost = {int(number) for number in re.findall(r"trial (\d+).* is taken up again: .*node", _said(cluster))}
+    assert len(lost) == 1, _said(cluster)
+    (number,) = lost
+    after = _generations(cluster.head, name)
+    assert after[number] != set(), "its checkpoints are on the head"
+    assert before[number] != set(), "it had some before"
+    assert min(after[number]) > max(before[number]), "a later start's, and none of the cut-off one's"
+    assert {trial: starts for trial, starts in after.items() if len(starts) != 1} == {}
+    assert _found(cluster.head, name) == _found(cluster.head, "one")
+
+
+def _generations(host: Host, name: str) -> dict[int, set[int]]:
+    """Of every trial, the starts that its checkpoints are of."""
+    trials = (host.home / "experiments" / name / "trials").iterdir()
+    return {int(each.name): {int(file.name[:10]) for file in (each / "checkpoint").glob("*.pt")} for each in trials}
+
+
+def _found(host: Host, name: str) -> dict[int, list[dict[str, object]]]:
+    """Of every trial and baseline, what each of its epochs measured, but for what clocks say; and its test scores."""
+    found = {}
+    for trial in (host.home / "experiments" / name / "trials").iterdir():
+        lines = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == list(range(1, EPOCHS + 1)), f"trial {trial.name}"
+        kept = [{key: value for key, value in line.items() if key not in CLOCKED} for line in lines]
+        test = trial / "test.json"
+        found[int(trial.name)] = [*kept, json.loads(test.read_text()) if test.exists() else {}]
+    return found
+
+
+def test_any_command_goes_through_and_its_failure_comes_back(
+    cluster: Cluster, undisturbed: set[tuple[str, str]]
+) -> None:
     assert "COMPLETE" in cluster.submit("leaderboard", "experiments/one")
     mistake = cluster.submit("run", "search_spaces/nothing.yaml", check=False)
     assert "nothing.yaml" in mistake
