@@ -13,7 +13,7 @@ from typing import Any
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 RESULTS = HERE / "results"
-TABLES = ("search", "data", "models", "quality", "balancing", "tracking", "scale")
+TABLES = ("search", "data", "models", "quality", "balancing", "tracking", "scale", "chaos")
 """Each is RESULTS/NAME.json, and stands between <!-- NAME --> and <!-- /NAME -->."""
 
 
@@ -81,7 +81,8 @@ def _chaos(record: dict[str, Any]) -> list[str]:
     note = (
         f"{parameters['trials']} trials of {parameters['epochs']} epochs, {parameters['nodes']} nodes of one slot; "
         f"undisturbed they take {_seconds(record['undisturbed_s'])}. The trials' processes of a killed driver were "
-        f"gone after {median(ends):.1f} s (median), {max(ends):.1f} s at most."
+        f"gone after {median(ends):.1f} s (median), {max(ends):.1f} s at most. Two cores, shared with others: the load "
+        f"was {record['machine']['load_before']:.0f} at the start."
     )
     return [*lines, "", f"- {note}"]
 

@@ -100,7 +100,7 @@ class Driver:
     def _machines(self, plan: Plan) -> AbstractContextManager[None]:
         if self.engine == "local":
             return nullcontext()
-        from mtlsearch.orchestrate.ray_tune import cluster  # a second of imports
+        from mtlsearch.orchestrate.machines import cluster  # a second of imports
 
         return cluster(self.address, plan.experiment)
 

@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 
 from ray.tune.schedulers import TrialScheduler
 
-from mtlsearch.orchestrate.ray_tune import Bridge, StudyScheduler, StudySearcher
+from mtlsearch.orchestrate.bridge import Bridge
+from mtlsearch.orchestrate.ray_tune import StudyScheduler, StudySearcher
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.orchestrate.trainable import FAILED, ORDER, REPORT
 from mtlsearch.records import EpochReport, TrialOrder, json_of
@@ -42,7 +43,7 @@ class _Slots(Bridge):
     """Room for a fixed number of trials."""
 
     def __init__(self, session: Session, slots: int) -> None:
-        super().__init__(session, "{}")
+        super().__init__(session, "{}", lambda: slots)
         self._slots = slots
 
     def _free_workers(self) -> int:

@@ -44,11 +44,10 @@ def test_an_undisturbed_search_is_whole(stage: Stage) -> None:
     assert_nothing_left(stage.machines)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(3, 10))])
 def test_a_disturbed_search_is_the_undisturbed_one(stage: Stage, tmp_path: Path, seed: int) -> None:
     monkey = Monkey(stage.machines, stage.space, tmp_path / "out")
     disturbed = found(monkey.search(plan(seed), seed))
-    print(seed, monkey.chaos)
     assert tally(disturbed, stage.undisturbed) == Tally(lost=0, doubled=0, different=0)
     assert_whole(disturbed)
     assert_nothing_left(stage.machines)

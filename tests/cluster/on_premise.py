@@ -158,4 +158,4 @@ def _equip(host: Host) -> None:
         place.chmod(0o755)
     (host.home / ".config" / "pip").mkdir(parents=True)
     (host.home / ".config" / "pip" / "pip.conf").write_text(PIP)
-    (host.home / ".bashrc").write_text("""export RAY_OVERRIDE_RESOURCES='{"CPU": 1}'\n""")  # two CPUs are two hosts
+    (host.home / ".bashrc").write_text(_BASHRC)

@@ -12,7 +12,7 @@ def ray_cluster(own_cache: None) -> Iterator[None]:
     """Two CPUs, a small object store, no dashboard; shut down at the end."""
     import ray
 
-    from mtlsearch.orchestrate.ray_tune import start_ray
+    from mtlsearch.orchestrate.machines import start_ray
 
     start_ray(None)
     yield

@@ -41,7 +41,8 @@ def search(
             if engine == "local":
                 search_locally(session)
             else:
-                from mtlsearch.orchestrate.ray_tune import cluster, search_on_ray
+                from mtlsearch.orchestrate.machines import cluster
+                from mtlsearch.orchestrate.ray_tune import search_on_ray
 
                 with cluster(None, plan.experiment):
                     search_on_ray(session, None)

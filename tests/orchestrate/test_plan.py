@@ -11,8 +11,8 @@ import pytest
 from mtlsearch.config import ResourcesConfig, Task
 from mtlsearch.data import open_store
 from mtlsearch.errors import ConfigError
+from mtlsearch.orchestrate.machines import start_ray
 from mtlsearch.orchestrate.plan import check_machine, make_plan
-from mtlsearch.orchestrate.ray_tune import start_ray
 from mtlsearch.space import read_experiment
 
 WriteSpace = Callable[..., Path]
