@@ -26,6 +26,10 @@ no-build-isolation = false
 """
 """There is no internet: what the machine has is what pip finds. (pip reads `false` here as `--no-build-isolation`.)"""
 
+_BASHRC = """export RAY_OVERRIDE_RESOURCES='{"CPU": 1}'  # two CPUs are two hosts
+export RAY_worker_niceness=0  # else what runs beside the tests has the CPUs
+"""
+
 _RANK = re.compile(r"ray::(Trial\.train|OtherRank\.step)\b")
 """A process's title while it runs this method of an actor; one that waits for its next trial has another."""
 
