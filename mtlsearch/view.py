@@ -16,6 +16,7 @@ from rich.table import Table
 from mtlsearch.config import DataConfig
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.storage import Place
 from mtlsearch.orchestrate.plan import Plan
 from mtlsearch.records import State
 from mtlsearch.report import (
@@ -31,7 +32,6 @@ from mtlsearch.report import (
 )
 from mtlsearch.search import read_records, study_of
 from mtlsearch.space import flatten
-from mtlsearch.storage import Place
 from mtlsearch.tracking.terminal import format_seconds
 
 if TYPE_CHECKING:

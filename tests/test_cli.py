@@ -242,7 +242,10 @@ def test_a_failing_disk_is_no_traceback_either(mtlsearch, space_file, tmp_path, 
     monkeypatch.setattr("mtlsearch.report.leaderboard.Leaderboard.write", full)
     ended = mtlsearch("run", space_file(), "--engine", "local", "--trials", 1, "--out", tmp_path / "out")
     assert ended.code == 1
-    assert ended.err == "mtlsearch: [Errno 28] No space left on device: 'study.journal'\n"
+    assert ended.err == (
+        "mtlsearch: the disk of this host is full: [Errno 28] No space left on device: 'study.journal'. Nothing is "
+        f"lost. Make room, then go on with: mtlsearch resume {tmp_path / 'out'}\n"
+    )
 
 
 # What they print -------------------------------------------------------------------------------------------------

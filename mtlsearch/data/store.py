@@ -26,7 +26,7 @@ from mtlsearch.data.schema import DataSchema
 from mtlsearch.data.sources import source_of, tasks_of
 from mtlsearch.data.split import Split
 from mtlsearch.errors import ConfigError, Where
-from mtlsearch.files import default_cache
+from mtlsearch.folder.files import default_cache
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.storage import is_uri
 from mtlsearch.records import EpochMetrics
 from mtlsearch.report.experiment import Facts, read_experiment_facts
 from mtlsearch.report.statistics import Interval
 from mtlsearch.space import CategoryDomain, Domain, IntDomain, read_experiment
-from mtlsearch.storage import is_uri
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,13 +13,13 @@ from rich.console import Console
 from mtlsearch.data import Store, open_store
 from mtlsearch.data.feed import choose_feed
 from mtlsearch.errors import ConfigError, MtlsearchError
-from mtlsearch.files import is_disk_full
 from mtlsearch.folder import ExperimentFolder, check_new
+from mtlsearch.folder.files import is_disk_full
+from mtlsearch.folder.storage import Place
 from mtlsearch.orchestrate.plan import Plan, check_machine, make_plan
 from mtlsearch.orchestrate.session import Session
 from mtlsearch.search import check_storage, read_records, study_of
 from mtlsearch.space import read_experiment
-from mtlsearch.storage import Place
 from mtlsearch.tracking import Tracker, terminal_tracker
 
 Engine = Literal["ray", "local"]
@@ -143,6 +143,6 @@ def _full_disk_explained(folder: ExperimentFolder) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise MtlsearchError(
-            f"the driver could not write to {folder.path}: {error.strerror}. Nothing is lost. Make room, then go on "
-            f"with: mtlsearch resume {shlex.quote(folder.name)}"
+            f"the disk of this host is full: {error}. Nothing is lost. Make room, then go on with: "
+            f"mtlsearch resume {shlex.quote(folder.name)}"
         ) from error

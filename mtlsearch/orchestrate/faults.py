@@ -14,8 +14,8 @@ from typing import Literal
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 from ray.exceptions import OutOfMemoryError as RayOutOfMemoryError
 
-from mtlsearch.files import is_disk_full
-from mtlsearch.storage import StorageLost
+from mtlsearch.folder.files import is_disk_full
+from mtlsearch.folder.storage import StorageLost
 
 Kind = Literal["preempted", "node_lost", "process_lost", "hung", "out_of_memory", "disk_full", "storage_lost", "error"]
 """`preempted` and `node_lost` happen to a trial, however often; `process_lost`, `hung` and `error` may be its own

@@ -11,8 +11,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mtlsearch.files import Files
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.files import Files
 
 NAMESPACE = "mtlsearch"
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayError
 
-from mtlsearch.files import write_whole
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.files import write_whole
 from mtlsearch.orchestrate.hub import Heard, draining_nodes, kill_process
 
 LOOK_SECONDS = 2.0

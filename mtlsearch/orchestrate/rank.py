@@ -9,7 +9,7 @@ import torch
 
 from mtlsearch.config import DataConfig, ResourcesConfig
 from mtlsearch.data import open_store
-from mtlsearch.files import Files
+from mtlsearch.folder.files import Files
 from mtlsearch.records import EpochReport, Scores, TrialOrder, TrialStart
 from mtlsearch.train import Checkpoints, TensorData, Watch, World, fit, score_test
 from mtlsearch.train.memory import limit_to_share

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mtlsearch.config import Served
-from mtlsearch.drivers import DriverClock
-from mtlsearch.files import write_whole
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.drivers import DriverClock
+from mtlsearch.folder.files import write_whole
 from mtlsearch.records import Decision, EpochMetrics, EpochReport, Scores, TrialOrder, TrialRecord
 from mtlsearch.report import Leaderboard, read_final, read_leaderboard
 from mtlsearch.report.leaderboard import best_epoch

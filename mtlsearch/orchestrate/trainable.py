@@ -26,8 +26,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mtlsearch.config import DataConfig, ResourcesConfig
 from mtlsearch.errors import MtlsearchError, TrialLeft
-from mtlsearch.files import Files
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.files import Files
 from mtlsearch.orchestrate.faults import Fault, TrialEnded, fault_of
 from mtlsearch.orchestrate.hub import Pulses
 from mtlsearch.orchestrate.keeper import KeptFiles

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtlsearch.config import TrialConfig
-from mtlsearch.files import write_whole
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.files import write_whole
 from mtlsearch.records import EpochMetrics, TrialRecord
 from mtlsearch.search.elsewhere import configs_elsewhere
 from mtlsearch.space import flatten

@@ -8,7 +8,7 @@ from pathlib import Path
 import altair as alt
 import vl_convert
 
-from mtlsearch.files import write_whole
+from mtlsearch.folder.files import write_whole
 
 _CONFIG = {"background": "white", "range": {"ramp": {"scheme": "cividis", "extent": [0.9, 0]}}}
 """The best trials are the darkest, since paper is white."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mtlsearch.drivers import seconds_driven
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.drivers import seconds_driven
 from mtlsearch.records import TrialRecord
 from mtlsearch.search import read_records, study_of
 from mtlsearch.space import read_experiment

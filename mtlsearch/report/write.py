@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mtlsearch.errors import ConfigError
-from mtlsearch.files import write_whole
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.files import write_whole
 from mtlsearch.report.experiment import read_experiment_facts
 
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mtlsearch.errors import ConfigError, TrialFailed
-from mtlsearch.files import Files
+from mtlsearch.folder.files import Files
 
 DAMAGED = (RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError)
 """What torch raises of a file that was cut off or is none of ours."""

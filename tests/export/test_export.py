@@ -19,8 +19,8 @@ import mtlsearch as package
 from mtlsearch.data import open_store
 from mtlsearch.errors import ConfigError
 from mtlsearch.export.model_folder import ModelFolder
-from mtlsearch.files import FolderFiles
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.files import FolderFiles
 from mtlsearch.records import derive_seed
 from mtlsearch.report.experiment import read_experiment_facts
 from mtlsearch.train import Checkpoints

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mtlsearch.files import is_disk_full
+from mtlsearch.folder.files import is_disk_full
 from mtlsearch.orchestrate.faults import MOST_OF_A_REASON, Fault, TrialEnded, fault_of, reason_of
 
 on_ray = [

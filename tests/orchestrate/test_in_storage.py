@@ -19,13 +19,12 @@ from storage_server import StorageServer
 from test_resume import CHANGES, Driver
 
 import mtlsearch as package
-from mtlsearch import lease
-from mtlsearch import storage as room
-from mtlsearch.files import default_cache
-from mtlsearch.folder import ExperimentFolder
-from mtlsearch.local_copy import LocalCopy
+from mtlsearch.folder import ExperimentFolder, lease
+from mtlsearch.folder import storage as room
+from mtlsearch.folder.files import default_cache
+from mtlsearch.folder.local_copy import LocalCopy
+from mtlsearch.folder.storage import Storage
 from mtlsearch.orchestrate.session import Session
-from mtlsearch.storage import Storage
 
 pytestmark = pytest.mark.slow
 WriteSpace = Callable[..., Path]
@@ -51,7 +50,7 @@ def started(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
     start = log.with_name("start")
     start.mkdir()
     (start / "sitecustomize.py").write_text(
-        "from mtlsearch import lease, storage\nstorage.PATIENCE, lease.EXPIRES_SECONDS = 3.0, 1.0\n"
+        "from mtlsearch.folder import lease, storage\nstorage.PATIENCE, lease.EXPIRES_SECONDS = 3.0, 1.0\n"
     )
     environment = os.environ | {"PYTHONPATH": str(start)}
     with log.open("w") as file:

@@ -115,7 +115,7 @@ def test_a_rank_that_does_not_see_the_folder_has_the_keeper(keeper: Any, request
     """It sees it when it finds the driver's word there; another folder under the same name is none."""
     from mtlsearch.config import ResourcesConfig
     from mtlsearch.config.data import FlightsConfig
-    from mtlsearch.files import FolderFiles
+    from mtlsearch.folder.files import FolderFiles
     from mtlsearch.orchestrate.keeper import KeptFiles
     from mtlsearch.orchestrate.trainable import Setting
 

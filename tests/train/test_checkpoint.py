@@ -15,8 +15,8 @@ import torch
 from conftest_train import CPU, TASKS, best_state, last_state, order, places, schema, table_splits, trained
 
 from mtlsearch.errors import ConfigError, TrialFailed
-from mtlsearch.files import FolderFiles
 from mtlsearch.folder import TrialFolder
+from mtlsearch.folder.files import FolderFiles
 from mtlsearch.train import Checkpoints, TensorData, World, fit, score_test
 from mtlsearch.train.checkpoint import Checkpoint, Place, decode
 

@@ -30,8 +30,8 @@ from toy_models import ARCHITECTURES, TABLE, small, tasks
 from mtlsearch.balancing import BalancedStep, Balancer, Losses, build_balancer
 from mtlsearch.config import Architecture, CrossStitchConfig, ManMoeConfig, PerceiverIoConfig, SgdConfig, UniformConfig
 from mtlsearch.errors import ConfigError, TrialFailed
-from mtlsearch.files import FolderFiles
 from mtlsearch.folder import ExperimentFolder, TrialFolder
+from mtlsearch.folder.files import FolderFiles
 from mtlsearch.models import Epoch, MultiTaskModel, build_model
 from mtlsearch.records import EpochMetrics, ModelRecord
 from mtlsearch.train import Checkpoints, TensorData, World, fit, loop

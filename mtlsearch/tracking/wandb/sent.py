@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mtlsearch.errors import ConfigError, Where
-from mtlsearch.files import write_whole
+from mtlsearch.folder.files import write_whole
 from mtlsearch.tracking.wandb.session import Mirrored, ask, entity, mark_files
 
 _PAGE = 200

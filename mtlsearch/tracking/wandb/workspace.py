@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from mtlsearch.errors import ConfigError
-from mtlsearch.files import write_whole
+from mtlsearch.folder.files import write_whole
 from mtlsearch.report.experiment import Facts
 from mtlsearch.tracking.wandb.session import Mirrored
 from mtlsearch.tracking.wandb.values import setting

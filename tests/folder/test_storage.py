@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from storage_server import StorageServer
 
-from mtlsearch import storage as room
 from mtlsearch.errors import ConfigError
-from mtlsearch.storage import Storage, StorageLost, check_usable, is_uri
+from mtlsearch.folder import storage as room
+from mtlsearch.folder.storage import Storage, StorageLost, check_usable, is_uri
 
 
 @pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.slow)])

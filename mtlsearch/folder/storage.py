@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from mtlsearch.errors import ConfigError
-from mtlsearch.files import Files
+from mtlsearch.folder.files import Files
 
 PATIENCE = 300.0
 """Seconds for which a storage that does not answer is asked again, with pauses that grow."""
@@ -201,7 +201,7 @@ class Storage:
 
 
 class StorageFiles:
-    """The files of one folder of a storage: `mtlsearch.files.Files`."""
+    """The files of one folder of a storage: `mtlsearch.folder.files.Files`."""
 
     def __init__(self, storage: Storage, folder: str) -> None:
         self._storage, self._folder = storage, folder

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtlsearch.errors import ConfigError, MtlsearchError
-from mtlsearch.files import Files, default_cache, write_whole
-from mtlsearch.lease import NAME as LEASE
-from mtlsearch.lease import Lease, holder_of
-from mtlsearch.storage import Entry, Storage, StorageLost, check_usable, unusable
+from mtlsearch.folder.files import Files, default_cache, write_whole
+from mtlsearch.folder.lease import NAME as LEASE
+from mtlsearch.folder.lease import Lease, holder_of
+from mtlsearch.folder.storage import Entry, Storage, StorageLost, check_usable, unusable
 
 PART_BYTES = 64 * 1024
 """Of the journal. The last part is sent anew with every report, every part is a file to fetch."""

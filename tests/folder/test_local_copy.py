@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mtlsearch import local_copy as room
 from mtlsearch.errors import ConfigError, MtlsearchError
 from mtlsearch.folder import ExperimentFolder
-from mtlsearch.local_copy import LocalCopy, Part, joined, readable
-from mtlsearch.storage import Storage, StorageLost
+from mtlsearch.folder import local_copy as room
+from mtlsearch.folder.local_copy import LocalCopy, Part, joined, readable
+from mtlsearch.folder.storage import Storage, StorageLost
 
 PLAN = {"name": "small", "overrides": []}
 
@@ -119,7 +119,7 @@ def test_locks_checkpoints_and_what_is_being_written_are_not_sent(folder, place)
 
 
 def test_no_decision_waits_for_a_view_which_is_sent_in_between_and_at_the_end(folder, place, monkeypatch):
-    monkeypatch.setattr("mtlsearch.lease.BEAT_SECONDS", 0.5)
+    monkeypatch.setattr("mtlsearch.folder.lease.BEAT_SECONDS", 0.5)
     with folder.driven():
         add(folder, "status.json", "{}")
         folder.push()
@@ -296,7 +296,7 @@ def test_a_second_driver_is_refused_on_this_host_and_on_others(folder, uri, tmp_
 
 
 def test_a_wish_to_stop_reaches_the_driver_from_another_host(folder, uri, tmp_path, monkeypatch):
-    monkeypatch.setattr("mtlsearch.lease.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("mtlsearch.folder.lease.BEAT_SECONDS", 0.05)
     with folder.driven():
         monkeypatch.setenv("MTLSEARCH_CACHE", str(tmp_path / "another host"))
         ExperimentFolder.open(uri).ask_to_stop()

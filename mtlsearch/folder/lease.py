@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlsearch.errors import ConfigError, MtlsearchError
-from mtlsearch.storage import Storage, StorageLost
+from mtlsearch.folder.storage import Storage, StorageLost
 
 NAME = "driver.json"
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mtlsearch.files import write_whole
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.files import write_whole
 
 
 class DriverClock:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mtlsearch import lease as room
 from mtlsearch.errors import ConfigError, MtlsearchError
-from mtlsearch.files import write_whole
-from mtlsearch.lease import NAME, Lease, holder_of
-from mtlsearch.storage import Storage
+from mtlsearch.folder import lease as room
+from mtlsearch.folder.files import write_whole
+from mtlsearch.folder.lease import NAME, Lease, holder_of
+from mtlsearch.folder.storage import Storage
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlsearch.files import FolderFiles, write_whole
+from mtlsearch.folder.files import FolderFiles, write_whole
 
 KILLED = -signal.SIGKILL
 
