@@ -59,10 +59,16 @@ class Cluster:
     config: str
 
     @classmethod
-    def build(cls, network: Network, data: Path | None = None) -> Cluster:
-        """Hosts on which what the config file asks of a machine is there, and no Ray."""
-        desk = network.add("desk", "10.77.0.1", keep=() if data is None else (data,))
-        head, worker = network.add("head", "10.77.0.2"), network.add("worker", "10.77.0.3")
+    def build(cls, network: Network, data: Path, mount: Path) -> Cluster:
+        """Hosts on which what the config file asks of a machine is there, and no Ray.
+
+        Args:
+            data: a folder that the desk has, and the config file copies to the others.
+            mount: a folder that head and worker see, wherever the network is cut.
+        """
+        desk = network.add("desk", "10.77.0.1", keep=(data,))
+        head = network.add("head", "10.77.0.2", keep=(mount,))
+        worker = network.add("worker", "10.77.0.3", keep=(mount,))
         (desk.home / ".ssh").mkdir(mode=0o700)
         desk.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(KEY))
         (desk.home / ".ssh" / "config").write_text(f"Host {head.address}\n  SendEnv WANDB_API_KEY\n")
@@ -75,9 +81,8 @@ class Cluster:
             "worker_ips:": f"worker_ips: [{worker.address}]",
             "ssh_user:": "ssh_user: root",
             "ssh_private_key:": f"ssh_private_key: {KEY}",
+            "# ~/data:": f"~/data: {data}",
         }
-        if data is not None:
-            values["# ~/data:"] = f"~/data: {data}"
         (desk.home / "config.yaml").write_text(changed(SHIPPED.read_text(), values))
         return cls(network, desk, head, worker, str(HOME / "config.yaml"))
 

@@ -86,10 +86,16 @@ def _person(draw: random.Random) -> str:
 
 
 @pytest.fixture(scope="module")
-def cluster(people: Path) -> Iterator[Cluster]:
+def mount(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What head and worker share."""
+    return tmp_path_factory.mktemp("mount")
+
+
+@pytest.fixture(scope="module")
+def cluster(people: Path, mount: Path) -> Iterator[Cluster]:
     """Up, and seen to be gone in the end."""
     with Network.open() as network:
-        built = Cluster.build(network, people)
+        built = Cluster.build(network, people, mount)
         built.ray("get-auth-token", "--generate")
         built.up()
         built.wait_for_cpus(2)
@@ -120,8 +126,12 @@ def _left(namespaces: set[str], folder: Path) -> list[str]:
     return found
 
 
-def _trials(host: Host, name: str) -> list[dict[str, str]]:
-    with (host.home / "experiments" / name / "leaderboard.csv").open() as file:
+def _experiment(cluster: Cluster, name: str) -> Path:
+    return cluster.head.home / "experiments" / name
+
+
+def _trials(experiment: Path) -> list[dict[str, str]]:
+    with (experiment / "leaderboard.csv").open() as file:
         return [row for row in csv.DictReader(file) if row.get("role", "trial") == "trial"]
 
 
@@ -156,7 +166,7 @@ def test_a_search_runs_on_both_hosts_and_its_results_are_on_the_head(
 ) -> None:
     assert undisturbed == {("head", "Trial.train"), ("worker", "Trial.train")}, "trials of one rank, on either host"
     assert "results on head: /home/user/experiments/one" in _said(cluster)
-    trials = _trials(cluster.head, "one")
+    trials = _trials(_experiment(cluster, "one"))
     assert len(trials) == TRIALS
     assert {trial["state"] for trial in trials} == {"COMPLETE"}
     assert not (cluster.worker.home / "experiments").exists(), "no shared mount: the head alone has the folder"
@@ -176,22 +186,25 @@ def test_two_ranks_of_a_trial_sit_on_two_hosts(cluster: Cluster) -> None:
     assert pairs, "an epoch takes two"
     assert all({host for host, _ in each} == {"head", "worker"} for each in pairs)
     assert all({what for _, what in each} == {"Trial.train", "OtherRank.step"} for each in pairs)
-    assert {trial["state"] for trial in _trials(cluster.head, "two")} == {"COMPLETE"}
+    assert {trial["state"] for trial in _trials(_experiment(cluster, "two"))} == {"COMPLETE"}
 
 
+@pytest.mark.parametrize("is_mounted", [False, True])
 def test_a_host_that_is_cut_off_for_30_seconds_loses_its_trial_and_comes_back(
-    cluster: Cluster, undisturbed: set[tuple[str, str]]
+    is_mounted: bool, cluster: Cluster, mount: Path, undisturbed: set[tuple[str, str]]
 ) -> None:
-    search = cluster.start(*FAULTED, "--out", "experiments/cut")
-    _await_trial_on_worker(cluster, "cut")
+    """With a mount the cut-off owner goes on writing to where its successor's checkpoints are."""
+    experiment = mount / "cut" if is_mounted else _experiment(cluster, "cut")
+    search = cluster.start(*FAULTED, "--out", str(experiment) if is_mounted else "experiments/cut")
+    _await_trial_on_worker(experiment)
     with cluster.network.cut(cluster.worker):
         time.sleep(1)  # what was under way has arrived
-        before = _generations(cluster.head, "cut")
+        before = _starts(experiment)
         time.sleep(29)
         owners = {pid for pid, line in cluster.worker.processes().items() if line.startswith("ray::Trial")}
         assert owners, "the cut-off owner lives: it knows of nothing but silence"
     assert search.wait(900) == 0, _said(cluster)
-    _assert_taken_up(cluster, "cut", before)
+    _assert_taken_up(cluster, experiment, before)
     until(lambda: not owners & cluster.worker.processes().keys(), 120)  # told that it is given up, its raylet ended
     cluster.wait_for_cpus(2, 240)  # the head has started Ray there anew
 
@@ -199,24 +212,24 @@ def test_a_host_that_is_cut_off_for_30_seconds_loses_its_trial_and_comes_back(
 def test_a_host_that_loses_its_power_loses_its_trial_and_joins_again(
     cluster: Cluster, undisturbed: set[tuple[str, str]]
 ) -> None:
+    experiment = _experiment(cluster, "power")
     search = cluster.start(*FAULTED, "--out", "experiments/power")
-    _await_trial_on_worker(cluster, "power")
+    _await_trial_on_worker(experiment)
     cluster.lose(cluster.worker)
     time.sleep(1)
-    before = _generations(cluster.head, "power")
+    before = _starts(experiment)
     assert search.wait(900) == 0, _said(cluster)
-    _assert_taken_up(cluster, "power", before)
+    _assert_taken_up(cluster, experiment, before)
     cluster.reboot(cluster.worker)
     cluster.wait_for_cpus(2, 240)
 
 
-def _await_trial_on_worker(cluster: Cluster, name: str) -> None:
+def _await_trial_on_worker(experiment: Path) -> None:
     """Until it has written checkpoints and has a while to go."""
-    status = cluster.head.home / "experiments" / name / "status.json"
 
     def trains() -> bool:
         try:
-            ranks = json.loads(status.read_text())["ranks"]
+            ranks = json.loads((experiment / "status.json").read_text())["ranks"]
         except FileNotFoundError:
             return False
         return any(rank["host"] == "worker" and 2 < rank["epoch"] < EPOCHS / 2 for rank in ranks)
@@ -224,31 +237,31 @@ def _await_trial_on_worker(cluster: Cluster, name: str) -> None:
     until(trains, 300)
 
 
-def _assert_taken_up(cluster: Cluster, name: str, before: dict[int, set[int]]) -> None:
+def _assert_taken_up(cluster: Cluster, experiment: Path, before: dict[int, set[int]]) -> None:
     """One trial was, from its checkpoint and under a number of its own; nothing else tells of it."""
     lost = {int(number) for number in re.findall(r"trial (\d+).* is taken up again: .*node", _said(cluster))}
     assert len(lost) == 1, _said(cluster)
     (number,) = lost
-    starts = _generations(cluster.head, name)
+    starts = _starts(experiment)
     assert before[number], "it had checkpoints"
     assert max(starts[number]) > max(before[number])
     last = f"{max(starts[number]):010d}-{EPOCHS:05d}-00000000.pt"
-    checkpoints = cluster.head.home / "experiments" / name / "trials" / f"{number:05d}" / "checkpoint"
+    checkpoints = experiment / "trials" / f"{number:05d}" / "checkpoint"
     assert (checkpoints / last).exists(), "what its owner before wrote, if anything, is beside it"
     assert [trial for trial, each in starts.items() if len(each) != 1 and trial != number] == []
-    assert _found(cluster.head, name) == _found(cluster.head, "one")
+    assert _found(experiment) == _found(_experiment(cluster, "one"))
 
 
-def _generations(host: Host, name: str) -> dict[int, set[int]]:
-    """Of every trial, the starts that its checkpoints are of."""
-    trials = (host.home / "experiments" / name / "trials").iterdir()
+def _starts(experiment: Path) -> dict[int, set[int]]:
+    """Of every trial, the numbers of the starts that its checkpoints are of."""
+    trials = (experiment / "trials").iterdir()
     return {int(each.name): {int(file.name[:10]) for file in (each / "checkpoint").glob("*.pt")} for each in trials}
 
 
-def _found(host: Host, name: str) -> dict[int, list[dict[str, object]]]:
+def _found(experiment: Path) -> dict[int, list[dict[str, object]]]:
     """Of every trial and baseline, what each of its epochs measured, but for what clocks say; and its test scores."""
     found = {}
-    for trial in (host.home / "experiments" / name / "trials").iterdir():
+    for trial in (experiment / "trials").iterdir():
         lines = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in lines] == list(range(1, EPOCHS + 1)), f"trial {trial.name}"
         kept = [{key: value for key, value in line.items() if key not in CLOCKED} for line in lines]
