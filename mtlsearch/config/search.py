@@ -146,6 +146,12 @@ class ThresholdConfig(Config):
     n_warmup_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs before a trial can be stopped."""
 
+    @model_validator(mode="after")
+    def _has_bounds(self) -> ThresholdConfig:
+        if self.lower is None and self.upper is None:
+            raise ValueError("it must have `lower` or `upper`, the objective's bounds; found neither")
+        return self
+
 
 _Wrapped = Annotated[
     MedianConfig | PercentileConfig | HyperbandConfig | SuccessiveHalvingConfig | WilcoxonConfig | ThresholdConfig,
