@@ -193,7 +193,7 @@ def test_two_ranks_of_a_trial_sit_on_two_hosts(cluster: Cluster) -> None:
 def test_a_host_that_is_cut_off_for_30_seconds_loses_its_trial_and_comes_back(
     is_mounted: bool, cluster: Cluster, mount: Path, undisturbed: set[tuple[str, str]]
 ) -> None:
-    """With a mount the cut-off owner goes on writing to where its successor's checkpoints are."""
+    """With a mount the cut-off owner can still write to where its successor's checkpoints are."""
     experiment = mount / "cut" if is_mounted else _experiment(cluster, "cut")
     search = cluster.start(*FAULTED, "--out", str(experiment) if is_mounted else "experiments/cut")
     _await_trial_on_worker(experiment)
