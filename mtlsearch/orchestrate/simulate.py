@@ -143,10 +143,6 @@ def read_pruners(folder: ExperimentFolder, texts: Sequence[str]) -> list[PrunerC
             pruner = read_experiment(folder.space, (*overrides, f"search.pruner={text}")).search.pruner
         except ConfigError as error:
             raise ConfigError(f"--pruner {text}: {error.message}") from error
-        if isinstance(pruner, ThresholdConfig) and pruner.lower is None and pruner.upper is None:
-            raise ConfigError(
-                f"--pruner {text}: a threshold needs a bound. Write: --pruner '{{kind: threshold, lower: 0.5}}'"
-            )
         pruners.append(pruner)
     return pruners
 

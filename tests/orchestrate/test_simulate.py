@@ -108,7 +108,7 @@ def test_a_trial_that_failed_fails_again(space_file: WriteSpace, tmp_path: Path)
     [
         ("medain", "--pruner medain: unknown kind of `pruner`: 'medain'"),
         ("{kind: median, foo: 3}", "unknown key 'foo'"),
-        ("threshold", "a threshold needs a bound"),
+        ("threshold", "it must have `lower` or `upper`"),
         ("x: [", "not YAML"),
     ],
 )
