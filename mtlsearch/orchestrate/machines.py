@@ -64,9 +64,9 @@ def cluster(address: str | None, experiment: Experiment) -> Iterator[None]:
     try:
         _await_capacity(experiment, may_grow=address is not None)
         yield
+    finally:
         if address is not None:
             request_resources(bundles=[])  # it may shrink
-    finally:
         if not joined:
             ray.shutdown()
 
