@@ -160,13 +160,13 @@ def _scale(record: dict[str, Any]) -> str:
         f"{each['trials']:,} trials, {each['side_by_side']:,} side by side: {each['late']['cpu_ms_per_ask']:.1f} ms a "
         f"proposal, {each['late']['cpu_ms_per_report']:.2f} ms a report"
         for each in raw
-        if (each["sampler"], each["pruner"]) == ("tpe", "hyperband")
+        if (each["sampler"], each["pruner"]) == ("tpe", "none")
     )
     largest = max(raw, key=lambda each: each["reports"])
     random_first = parameters.get("random_first")
     drawn = f" The first {random_first:,} of the largest search were drawn at random." if random_first else ""
     return (
-        f"scale: CPU time of the driver with tpe and hyperband, in each search's later part. {costs}. "
+        f"scale: CPU time of the driver with tpe and without a pruner, 10 reports a trial, in each search's later part. {costs}. "
         f"{largest['trials']:,} trials leave a journal of {largest['journal_mb']:.0f} MB and "
         f"{largest['metrics_jsonl_mb']:.0f} MB of metrics.jsonl.{drawn} "
         f"Measured at a load of {machine['load_before']:.0f} on {machine['cores']} cores."

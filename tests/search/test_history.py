@@ -94,7 +94,7 @@ def test_a_pruner_decides_as_optunas_does_over_a_long_history(tmp_path: Path, na
     with indexed(tmp_path / "study.journal", RandomSampler(seed=0), ours) as study:
         decided = live(study, seed, trials=250)
     assert decided == live(plain(RandomSampler(seed=0), theirs), seed, trials=250)
-    assert 5 < len(decided) < 250
+    assert 0 < len(decided) < 250, "it decided something, and not always the same"
 
 
 def test_a_pruner_knows_what_was_there_before_it(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_number_beyond_its_bounds_is_answered_with_both(model_mistake, field, 
         ("optimizer: {lr: 0.1}", "1: `optimizer` belongs under `space`: write it there"),
         (
             "search: {sed: 3}",
-            "10: unknown key 'sed'; allowed: sampler, pruner, seed, enqueue, warm_start. Did you mean `seed`?",
+            "10: unknown key 'sed'; allowed: sampler, pruner, seed, enqueue, warm_start, storage. Did you mean `seed`?",
         ),
         ("search: {sampler: tpee}", "10: unknown kind of `sampler`: 'tpee'; allowed: tpe, "),
         ("search: {sampler: {kind: 3}}", "20: unknown kind of `sampler`: "),

@@ -56,7 +56,7 @@ def test_later_overrides_see_earlier_ones(read):
     [
         (
             "search.sed=3",
-            "unknown key 'sed'; allowed: sampler, pruner, seed, enqueue, warm_start. Did you mean `seed`?",
+            "unknown key 'sed'; allowed: sampler, pruner, seed, enqueue, warm_start, storage. Did you mean `seed`?",
         ),
         ("serch.seed=3", "unknown key 'serch'; "),
         ("search.seed=x", "`seed` must be a whole number, found 'x'"),
