@@ -169,7 +169,7 @@ def test_a_stopped_search_goes_on_where_it_was(slow_space: Path, tmp_path: Path)
         folder.stop.touch()
 
     watcher = After(lambda: threading.Thread(target=stop, daemon=True).start())
-    changes = ("objective.metric=mean", "budget={trials: 2, epochs: 20}", ONE_SLOT)
+    changes = ("objective.metric=mean", "budget={trials: 2, epochs: 12}", ONE_SLOT)
     with pytest.raises(Interrupted, match=f"stopped. Go on with: mtlsearch resume {out}"):
         search(slow_space, out, *changes, engine="ray", trackers=[watcher])
     (standing,) = seen
@@ -183,7 +183,23 @@ def test_a_stopped_search_goes_on_where_it_was(slow_space: Path, tmp_path: Path)
     resume(out)
     undisturbed = search(slow_space, tmp_path / "local", *changes)
     assert facts(study(ExperimentFolder(out))) == facts(study(undisturbed))
-    assert lines(out) == [list(range(1, 21))] * 2
+    assert lines(out) == [list(range(1, 13))] * 2
+
+
+@pytest.mark.parametrize(("trials", "ranks"), [(2, 1), (1, 2)])
+def test_a_trial_takes_the_workers_that_nobody_else_wants(
+    slow_space: Path, tmp_path: Path, trials: int, ranks: int
+) -> None:
+    """Of two CPUs; its values do not depend on it."""
+    changes = ("objective.metric=mean", f"budget={{trials: {trials}, epochs: 2}}")
+    others: list[int] = []
+    watcher = After(lambda: others.append(len(processes("OtherRank"))))
+    elastic = (*changes, "resources.workers_per_trial=[1, 2]")
+    found = study(search(slow_space, tmp_path / "ray", *elastic, engine="ray", trackers=[watcher]))
+    assert others == [ranks - 1]
+    for ours, theirs in zip(found, study(search(slow_space, tmp_path / "local", *changes)), strict=True):
+        assert ours.params == theirs.params
+        assert ours.value == pytest.approx(theirs.value, abs=1e-3)
 
 
 def test_only_loopback_hears_a_search_of_this_machine() -> None:
