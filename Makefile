@@ -17,10 +17,11 @@ install: .venv/installed
 run: install
 	$(BIN)/mtlsearch run search_spaces/quickstart.yaml
 
-# Two processes; what starts a Ray cluster, of which there is one a session, runs by itself.
+# Two processes; beside them, since they mostly wait, the tests that start a Ray cluster, of which there is one a session.
 test: install lint
-	$(BIN)/python -m pytest -n 2 -m 'not ray'
-	$(BIN)/python -m pytest -m ray
+	@$(BIN)/python -m pytest -m ray > .pytest-ray.log 2>&1 & ray=$$!; trap "kill $$ray" INT TERM; \
+	$(BIN)/python -m pytest -n 2 -m 'not ray'; plain=$$?; \
+	wait $$ray; ray=$$?; cat .pytest-ray.log; exit $$((plain | ray))
 
 test-fast: install
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not ray'
@@ -40,4 +41,4 @@ lint: install
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .pytest-ray.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
