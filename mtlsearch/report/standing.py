@@ -69,7 +69,7 @@ def read_standing(folder: ExperimentFolder) -> Standing:
         name=experiment.name,
         driver=driver,
         stopping=driver is not None and folder.stop.exists(),
-        counts=Counter(record.state for record in own),
+        counts=dict(Counter(record.state for record in own)),
         num_trials=experiment.budget.trials,
         others={role: _ended(records, role) for role in ("baseline", "final") if _ended(records, role)[1]},
         best=None if best is None else best.value,
