@@ -166,7 +166,8 @@ def _scale(record: dict[str, Any]) -> str:
     random_first = parameters.get("random_first")
     drawn = f" The first {random_first:,} of the largest search were drawn at random." if random_first else ""
     return (
-        f"scale: CPU time of the driver with tpe and without a pruner, 10 reports a trial, in each search's later part. {costs}. "
+        "scale: CPU time of the driver with tpe and without a pruner, 10 reports a trial, in each search's later "
+        f"part. {costs}. "
         f"{largest['trials']:,} trials leave a journal of {largest['journal_mb']:.0f} MB and "
         f"{largest['metrics_jsonl_mb']:.0f} MB of metrics.jsonl.{drawn} "
         f"Measured at a load of {machine['load_before']:.0f} on {machine['cores']} cores."
