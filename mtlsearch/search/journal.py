@@ -54,7 +54,15 @@ class AtomicJournal(JournalFileBackend):
                 self._append(self._pending)
         finally:
             self._pending, self._on_disk = None, None
+            self._release()
+
+    def _release(self) -> None:
+        try:
             self._file_lock.release()
+        except FileNotFoundError as error:  # Ctrl-C came between its two calls; it then repeats the second in vain
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Keeps the logs until the transaction ends, or writes them at once outside of one."""

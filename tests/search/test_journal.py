@@ -180,3 +180,18 @@ def test_a_study_that_is_just_begun_has_no_trials_yet(tmp_path: Path) -> None:
     assert read_records(path) == []
     optuna.create_study(study_name="s", storage=storage(path))
     assert read_records(path) == []
+
+
+def test_ctrl_c_in_the_middle_of_letting_go_stays_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna's lock then fails over its own clean-up, which would be the error of the whole search."""
+    journal = AtomicJournal(tmp_path / "study.journal")
+    unlink = os.unlink
+
+    def interrupted(path: str) -> None:
+        unlink(path)
+        if str(path).endswith(".rename"):
+            monkeypatch.setattr(os, "unlink", unlink)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), journal.transaction():
+        monkeypatch.setattr(os, "unlink", interrupted)
