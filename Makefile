@@ -26,7 +26,7 @@ test: install lint
 test-fast: install
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not ray'
 
-# Of the ten seeds by which a search is broken, `make test` has three; this has the others.
+# Of the ten seeds by which a search is broken, `make test` has one; this has the others.
 test-chaos: install
 	$(BIN)/python -m pytest -m chaos tests/chaos
 

@@ -44,7 +44,7 @@ def test_an_undisturbed_search_is_whole(stage: Stage) -> None:
     assert_nothing_left(stage.machines)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(3, 10))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 10))])
 def test_a_disturbed_search_is_the_undisturbed_one(stage: Stage, tmp_path: Path, seed: int) -> None:
     monkey = Monkey(stage.machines, stage.space, tmp_path / "out")
     disturbed = found(monkey.search(plan(seed), seed))
