@@ -114,13 +114,13 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray has no types
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
-        self._keeps_actors = bridge.has_sizes
+        self._is_to_keep_actors = not bridge.has_sizes  # of one size: else others' machines would be kept from them
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """Has Tune keep idle actors. It would stop them while baselines are waited for, and start them anew after."""
-        if not self._keeps_actors:  # of one size: others' machines would be kept from those that need them
+        if self._is_to_keep_actors:
             controller._actor_cache.increase_max(trial.placement_group_factory, by=MOST_ACTORS)
-            self._keeps_actors = True
+            self._is_to_keep_actors = False  # Tune was told
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:
         """Notes why Tune's trial failed."""
