@@ -89,7 +89,10 @@ class Hub:
 def start_hub(name: str) -> Any:
     """The actor, under a name for the ranks; it lives as long as the handle."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Hub).options(name=name, namespace=NAMESPACE, num_cpus=0, scheduling_strategy=here).remote()
+    actor = ray.remote(Hub).options(
+        name=name, namespace=NAMESPACE, num_cpus=0, scheduling_strategy=here, max_restarts=-1
+    )
+    return actor.remote()  # one that was killed starts again, and hears all within a second
 
 
 class Pulses:
