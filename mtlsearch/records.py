@@ -165,3 +165,5 @@ class TrialRecord:
     """Epoch → objective."""
     folder: str = ""
     """`host:path` of the experiment's folder that the trial is in, where several drivers share the study."""
+    here: bool = True
+    """Whether that is the folder that is asked. Else what is in it of the trial was left when another took it over."""

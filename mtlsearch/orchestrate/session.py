@@ -110,6 +110,8 @@ class Session:
             flat: dict[str, object] = dict(flatten(order.config))
             for tracker in self._trackers:
                 tracker.trial_started(order, flat)
+            if (left := self._search.taken_over.get(order.number)) is not None:
+                self.restarted(order.number, f"taken over, since nothing is heard from the driver of {left}")
             self.folder.push(order.number)
         return order
 
@@ -169,8 +171,7 @@ class Session:
             key=lambda record: (-(record.value or 0.0), record.number),
         )
         rest = [record for record in complete if record.role != "trial"]
-        folders = [self.folder.trial(record.number) for record in rest + ranked[:TOP_TRIALS]]
-        here = (trial for trial in folders if trial.order.exists())  # not with another driver of the study
+        here = (self.folder.trial(record.number) for record in rest + ranked[:TOP_TRIALS] if record.here)
         return [trial.read_order() for trial in here if not trial.test.exists()]
 
     def keep_test(self, number: int, scores: Scores) -> None:

@@ -167,11 +167,13 @@ def _tasks(folder: ExperimentFolder, plan: Mapping[str, Any]) -> tuple[Task, ...
 
 
 def _trial(folder: TrialFolder, record: TrialRecord, elsewhere: TrialConfig | None) -> TrialFacts:
+    if elsewhere is not None:
+        return TrialFacts(record=record, order=None, config=elsewhere, epochs=(), model=None, test=None)
     order = folder.read_order() if folder.order.exists() else None
     return TrialFacts(
         record=record,
         order=order,
-        config=order.config if order is not None else elsewhere,
+        config=order.config if order is not None else None,
         epochs=tuple(folder.epochs()),
         model=_model(folder),
         test=folder.read_test(),

@@ -72,7 +72,8 @@ def read_final(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> Fina
         ConfigError: a file of the experiment is damaged.
     """
     finals = [record for record in records if record.role == "final"]
-    tested = [(record, test) for record in finals if (test := folder.trial(record.number).read_test()) is not None]
+    here = [(record, folder.trial(record.number)) for record in finals if record.here]
+    tested = [(record, test) for record, trial in here if (test := trial.read_test()) is not None]
     if not tested:
         return None
     plan = folder.read_plan()

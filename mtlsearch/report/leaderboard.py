@@ -94,10 +94,6 @@ def _row(folder: ExperimentFolder, record: TrialRecord, elsewhere: TrialConfig |
     Args:
         elsewhere: of a trial that is in another driver's folder, its configuration.
     """
-    trial = folder.trial(record.number)
-    epochs = trial.epochs()
-    best = best_epoch(epochs)
-    shown = best if record.state == "COMPLETE" or not epochs else epochs[-1]  # what the objective was taken from
     row: dict[str, Any] = {
         "trial": record.number,
         "role": record.role,
@@ -106,10 +102,6 @@ def _row(folder: ExperimentFolder, record: TrialRecord, elsewhere: TrialConfig |
     }
     if record.role == "final":
         row |= {"candidate": record.candidate, "repeat": record.repeat}
-    if shown is not None:
-        row |= {f"{task}/{name}": value for task, scores in shown.validation.items() for name, value in scores.items()}
-    if (test := trial.read_test()) is not None:
-        row |= {f"test/{task}/{name}": value for task, scores in test.items() for name, value in scores.items()}
     if elsewhere is not None:
         values = record.intermediate
         return (
@@ -122,6 +114,14 @@ def _row(folder: ExperimentFolder, record: TrialRecord, elsewhere: TrialConfig |
                 "reason": record.reason,
             }
         )
+    trial = folder.trial(record.number)
+    epochs = trial.epochs()
+    best = best_epoch(epochs)
+    shown = best if record.state == "COMPLETE" or not epochs else epochs[-1]  # what the objective was taken from
+    if shown is not None:
+        row |= {f"{task}/{name}": value for task, scores in shown.validation.items() for name, value in scores.items()}
+    if (test := trial.read_test()) is not None:
+        row |= {f"test/{task}/{name}": value for task, scores in test.items() for name, value in scores.items()}
     if trial.order.exists():
         row |= flatten(trial.read_order().config)
     return row | {

@@ -6,7 +6,8 @@ on the study that a transaction holds, and each turn begins with what the others
 the same however many trials there are, and what is not changed is read from memory.
 
 Two small tables of ours stand beside Optuna's: which trial was changed when, and the number of each driver's last
-transaction. With that number, a transaction whose commit was cut off is known to have happened or not.
+transaction beside its heartbeat. With that number, a transaction whose commit was cut off is known to have happened
+or not. A driver whose trials were taken over finds its row to be nobody's, and ends.
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ from sqlalchemy.orm import Session, selectinload
 
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.search import rows
+from mtlsearch.search.heartbeat import Heartbeat
 from mtlsearch.search.history import History
 from mtlsearch.search.place import Database
 from mtlsearch.search.postgresql import CHANGES, DRIVERS, is_outage, lock, open_rdb, reached, reason
 
 PATIENCE_SECONDS = 300.0
 """How long a database that is gone is waited for, before the search ends; it can be resumed then."""
+
+GONE = "gone"
+"""In the place of a driver's process: nothing was heard of it, and its trials went to others."""
 
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts, at most."""
@@ -68,7 +73,6 @@ class DatabaseStorage(BaseStorage):
         self.history = History()
         self._place, self._process, self._is_apart = place, uuid.uuid4().hex, is_apart
         self._rdb = open_rdb(place)
-        weakref.finalize(self, self._rdb.engine.dispose)
         self._open: sa.Connection | None = None
         self._turn = _Turn(0)
         self._study_id = -1
@@ -77,6 +81,9 @@ class DatabaseStorage(BaseStorage):
         self._seen = 0  # the newest change that is known
         self._undo: dict[int, FrozenTrial | None] = {}
         reached(place, self._enter)
+        self.heartbeat = Heartbeat(place, self._study_id, self._process)
+        weakref.finalize(self, _leave, self.heartbeat, self._rdb.engine)
+        self.heartbeat.start()
 
     # Turns ---------------------------------------------------------------------------------------------
 
@@ -129,6 +136,11 @@ class DatabaseStorage(BaseStorage):
         row = connection.execute(
             sa.select(DRIVERS.c.process, DRIVERS.c.transaction).where(*self._own_row)
         ).one_or_none()
+        if row is not None and row.process == GONE:
+            raise MtlsearchError(
+                f"nothing was heard from the driver of {self._place.folder} for some time, so another one has taken "
+                "its trials over, and this one ends. Its folder can take part again: mtlsearch resume."
+            )
         if row is None or row.process != self._process:
             raise MtlsearchError(
                 f"another process goes on with {self._place.folder}, so this one ends: the study is no longer its own."
@@ -138,6 +150,11 @@ class DatabaseStorage(BaseStorage):
     @property
     def _own_row(self) -> tuple[sa.ColumnElement[bool], ...]:
         return (DRIVERS.c.study_id == self._study_id, DRIVERS.c.driver == self._place.driver)
+
+    def bury(self, driver: str) -> None:
+        """Lets no process of another driver write any more, until it is resumed; inside a transaction only."""
+        row = (DRIVERS.c.study_id == self._study_id, DRIVERS.c.driver == driver)
+        self._inside.execute(sa.update(DRIVERS).where(*row).values(process=GONE))
 
     def _write_down(self, connection: sa.Connection) -> None:
         """Says what this transaction has changed, and that it is over."""
@@ -363,3 +380,8 @@ class DatabaseStorage(BaseStorage):
     def delete_study(self, study_id: int) -> NoReturn:
         """Never."""
         raise AssertionError("a search does not delete its study")
+
+
+def _leave(heartbeat: Heartbeat, engine: sa.Engine) -> None:
+    heartbeat.stop()
+    engine.dispose()

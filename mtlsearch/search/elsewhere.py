@@ -20,7 +20,7 @@ def configs_elsewhere(folder: ExperimentFolder, records: Sequence[TrialRecord]) 
     Raises:
         ConfigError: the folder's space file or its plan is damaged.
     """
-    away = [record for record in records if record.folder and not folder.trial(record.number).order.exists()]
+    away = [record for record in records if not record.here]
     if not away:
         return {}
     experiment = read_experiment(folder.space, tuple(folder.read_plan()["overrides"]))

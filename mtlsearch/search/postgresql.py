@@ -43,6 +43,7 @@ DRIVERS = sa.Table(
     sa.Column("driver", sa.String(64), primary_key=True),
     sa.Column("process", sa.String(64), nullable=False),
     sa.Column("transaction", sa.BigInteger, nullable=False),
+    sa.Column("beats", sa.BigInteger, nullable=False, server_default="0"),
 )
 CHANGES = sa.Table(
     "mtlsearch_changes",
@@ -67,7 +68,7 @@ def open_rdb(place: Database, *, make_tables: bool = True) -> RDBStorage:
     template = _url(place).replace("{", "{{").replace("}", "}}")  # Optuna fills in braces
 
     def make() -> RDBStorage:
-        engine = _engine(place)
+        engine = open_engine(place)
         try:
             with engine.begin() as connection:
                 lock(connection, "")  # two drivers that come at once would both make the tables
@@ -89,7 +90,7 @@ def read_study(place: Database) -> tuple[list[FrozenTrial], dict[str, Any]]:
     """
 
     def has_tables() -> bool:
-        engine = _engine(place)
+        engine = open_engine(place)
         try:
             return bool(sa.inspect(engine).has_table(models.TrialModel.__tablename__))
         finally:
@@ -127,7 +128,12 @@ def reached(place: Database, call: Callable[[], T]) -> T:
         time.sleep(0.2)
 
 
-def _engine(place: Database) -> sa.Engine:
+def open_engine(place: Database) -> sa.Engine:
+    """Connections to the database; nothing is asked yet.
+
+    Raises:
+        ConfigError: psycopg is not installed, or the URL is none.
+    """
     try:
         return sa.create_engine(_url(place), **_ENGINE)
     except ModuleNotFoundError as error:

@@ -40,7 +40,7 @@ from mtlsearch.search.study import (
     check_study,
     is_apart,
     is_own,
-    record_of,
+    role_of,
     task_of,
 )
 from mtlsearch.search.warm_start import Earlier
@@ -107,8 +107,12 @@ class Search:
         self._study = self._file.study
         self._history: dict[int, list[EpochMetrics]] = {}
         self._running: set[int] = set()
+        self._past = past
         self._ended_baselines: dict[str, FrozenTrial] | None = None
-        self._unfinished = deque(self._take_up(past))
+        self._unfinished = deque(self._take_up())
+        self._last_end = self._file.moment
+        self.taken_over: dict[int, str] = {}
+        """Trials that were another driver's, which is gone, and the folders that they were in."""
 
     # What to start -------------------------------------------------------------------------------------
 
@@ -120,10 +124,24 @@ class Search:
         """
         trial = self._unfinished.popleft() if self._unfinished else self._file.transact(self._start)
         if trial is None:
+            trial = self._take_over()
+        if trial is None:
             return None
         self._running.add(trial.number)
         self._history.setdefault(trial.number, [])
         return self._order(trial)
+
+    def _take_over(self) -> FrozenTrial | None:
+        """A trial that another driver has left, of which its folder may have epochs, if this was its driver before."""
+        while self._waits_for_others and self._file.left_behind():
+            taken = self._file.transact(self._file.take_over)
+            if taken is None:
+                return None
+            trial, folder = taken
+            self.taken_over[trial.number] = folder
+            if self._goes_on(trial):
+                return trial
+        return None
 
     def _start(self) -> FrozenTrial | None:
         """Decides by what the study holds, in which other drivers may have started trials since."""
@@ -138,10 +156,13 @@ class Search:
 
     @property
     def finished(self) -> bool:
-        """Whether this driver has nothing that runs and nothing to start any more. Other drivers' trials may run."""
+        """Whether this driver has nothing that runs and nothing to start any more. Other drivers' trials may run, if
+        those drivers live."""
         if self._running or self._unfinished or self._next_baseline() is not None or self._may_start():
             return False
-        return self._next_final() is None
+        if self._next_final() is not None:
+            return False
+        return not self._waits_for_others or self._file.others_live(self._last_end)
 
     def rehearse(self, count: int) -> list[TrialConfig]:
         """Asks for the first trials without running any. The study is of no other use after that."""
@@ -187,17 +208,18 @@ class Search:
     def _forget(self, number: int) -> None:
         """A trial that has ended is in the study, and its epochs are in its folder."""
         self._running.discard(number)
+        self._last_end = self._file.moment
         self._history.pop(number, None)
 
     # What is known -------------------------------------------------------------------------------------
 
     def records(self) -> list[TrialRecord]:
         """Every trial, by number."""
-        return [record_of(trial) for trial in self._study.all_trials() if is_own(trial)]
+        return [self._file.record(trial) for trial in self._study.all_trials() if is_own(trial)]
 
     def record(self, number: int) -> TrialRecord:
         """One trial."""
-        return record_of(self._file.trial(number))
+        return self._file.record(self._file.trial(number))
 
     def best(self) -> TrialRecord | None:
         """The best complete trial, baselines not counted."""
@@ -237,7 +259,7 @@ class Search:
             return Decision("COMPLETE", f"no better than at epoch {best.epoch} for {self._budget.patience} epochs")
         if apart:
             return CONTINUE
-        if self._seconds_left is not None and self._seconds_left() <= 0:
+        if self._time_is_up:
             return Decision("PRUNED", f"the wall budget was spent at epoch {last.epoch}")
         if self._file.should_prune(trial):
             kind = self._experiment.search.pruner.kind
@@ -257,17 +279,20 @@ class Search:
                 value = 0.0  # its gain over itself
         self._file.tell(trial, TrialState[decision.state], value, decision.reason)
 
-    def _take_up(self, past: Callable[[int], list[EpochMetrics]]) -> Iterator[FrozenTrial]:
-        """Trials that ran when the last driver ended, after deciding on the epochs that it did not hear of."""
+    def _take_up(self) -> Iterator[FrozenTrial]:
+        """Trials that ran when the last driver ended."""
         for trial in self._file.all_trials():
-            if trial.state != TrialState.RUNNING or not self._file.is_mine(trial):
-                continue
-            heard = trial.last_step or 0
-            epochs = past(trial.number)
-            self._history[trial.number] = [metrics for metrics in epochs if metrics.epoch <= heard]
-            unheard = (metrics for metrics in epochs if metrics.epoch > heard)
-            if not any(self.report(trial.number, metrics).stops for metrics in unheard):
+            if trial.state == TrialState.RUNNING and self._file.is_mine(trial) and self._goes_on(trial):
                 yield trial
+
+    def _goes_on(self, trial: FrozenTrial) -> bool:
+        """Whether a trial that was begun is still to be trained, after deciding on the epochs that the study did not
+        hear of."""
+        heard = trial.last_step or 0
+        epochs = self._past(trial.number)
+        self._history[trial.number] = [metrics for metrics in epochs if metrics.epoch <= heard]
+        unheard = (metrics for metrics in epochs if metrics.epoch > heard)
+        return not any(self.report(trial.number, metrics).stops for metrics in unheard)
 
     @property
     def _uses_baselines(self) -> bool:
@@ -296,8 +321,17 @@ class Search:
         """Made so far."""
         return sum(FINAL in trial.user_attrs for trial in self._file.apart())
 
+    @property
+    def _time_is_up(self) -> bool:
+        return self._seconds_left is not None and self._seconds_left() <= 0
+
+    @property
+    def _waits_for_others(self) -> bool:
+        """Whether trials that another driver leaves concern this one: the wall budget does not end final trials."""
+        return bool(self._num_finals) or not self._time_is_up
+
     def _may_start(self) -> bool:
-        if self._num_finals or (self._seconds_left is not None and self._seconds_left() <= 0):
+        if self._num_finals or self._time_is_up:
             return False
         return self._study.tally().num_own < self._most_trials
 
@@ -347,7 +381,7 @@ class Search:
         task, again, config, seed = task_of(trial), again_of(trial), self._config(trial), self._experiment.search.seed
         return TrialOrder(
             number=trial.number,
-            role=record_of(trial).role,
+            role=role_of(trial),
             config=config,
             seed=derive_seed(seed, trial.number) if again is None else derive_seed(seed, "final", again.repeat),
             epochs=self._budget.epochs,

@@ -69,6 +69,11 @@ def again_of(trial: FrozenTrial) -> Again | None:
     return Again(**trial.user_attrs[FINAL]) if FINAL in trial.user_attrs else None
 
 
+def role_of(trial: FrozenTrial) -> Role:
+    """What the trial is for."""
+    return "final" if FINAL in trial.user_attrs else "baseline" if BASELINE in trial.user_attrs else "trial"
+
+
 def task_of(trial: FrozenTrial) -> str | None:
     """The task of a single-task baseline, also of one in the final ranking."""
     again = again_of(trial)
@@ -165,8 +170,50 @@ class OpenStudy:
         return list(self._storage.history.apart.values())
 
     def is_mine(self, trial: FrozenTrial) -> bool:
-        """Whether this driver, or one before it over the same folder, has started the trial."""
-        return self._driver is None or trial.user_attrs.get(DRIVER, {}).get("id") == self._driver.driver
+        """Whether this driver, or one before it over the same folder, has the trial."""
+        return is_here(trial, self._driver)
+
+    def record(self, trial: FrozenTrial) -> TrialRecord:
+        """The trial as the rest of the program knows it."""
+        return record_of(trial, self._driver)
+
+    def take_over(self) -> tuple[FrozenTrial, str] | None:
+        """A trial of a driver that is gone, from now on this one's, and the folder that it was in; None where there is
+        none. That driver's processes cannot write to the study any more. Inside a transaction."""
+        left = self.left_behind()
+        if not left:
+            return None
+        trial, driver = left[0], left[0].user_attrs[DRIVER]
+        self._database.bury(driver["id"])
+        for attribute, value in self._stamp.items():
+            self._storage.set_trial_user_attr(trial._trial_id, attribute, value)
+        return self.trial(trial.number), driver["folder"]
+
+    def left_behind(self) -> list[FrozenTrial]:
+        """Running trials of drivers that are gone, as far as is known."""
+        elsewhere = self._running_elsewhere()
+        return [trial for trial in elsewhere if self._database.heartbeat.is_silent(trial.user_attrs[DRIVER]["id"])]
+
+    @property
+    def moment(self) -> int:
+        """For `others_live`."""
+        return 0 if self._driver is None else self._database.heartbeat.count
+
+    def others_live(self, since: int) -> bool:
+        """Whether every other driver that has running trials is known to have lived after that moment."""
+        drivers = {trial.user_attrs[DRIVER]["id"] for trial in self._running_elsewhere()}
+        return all(self._database.heartbeat.was_heard(driver, since) for driver in drivers)
+
+    def _running_elsewhere(self) -> list[FrozenTrial]:
+        if self._driver is None:
+            return []
+        running = (trial for trial in self.all_trials() if trial.state == TrialState.RUNNING)
+        return [trial for trial in running if DRIVER in trial.user_attrs and not self.is_mine(trial)]
+
+    @property
+    def _database(self) -> DatabaseStorage:
+        assert not isinstance(self._storage, StudyJournal), "the study has one driver"
+        return self._storage
 
     def create_baseline(self, task: str) -> FrozenTrial:
         """A RUNNING trial that no sampler has a hand in."""
@@ -234,14 +281,22 @@ def is_own(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.WAITING and IMPORTED not in trial.user_attrs
 
 
-def record_of(trial: FrozenTrial) -> TrialRecord:
-    """The trial as the rest of the program knows it."""
+def is_here(trial: FrozenTrial, driver: Database | None) -> bool:
+    """Whether the trial is the driver's, or there is but one driver."""
+    return driver is None or trial.user_attrs.get(DRIVER, {}).get("id") == driver.driver
+
+
+def record_of(trial: FrozenTrial, driver: Database | None) -> TrialRecord:
+    """The trial as the rest of the program knows it.
+
+    Args:
+        driver: for whom it is; None where the study is a file.
+    """
     again = again_of(trial)
-    role: Role = "final" if again is not None else "baseline" if BASELINE in trial.user_attrs else "trial"
     state: State = trial.state.name  # type: ignore[assignment]  # WAITING trials are never handed out
     return TrialRecord(
         number=trial.number,
-        role=role,
+        role=role_of(trial),
         state=state,
         params=dict(trial.params),
         value=trial.value,
@@ -251,6 +306,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         repeat=again.repeat if again is not None else 0,
         intermediate=dict(trial.intermediate_values),
         folder=trial.user_attrs.get(DRIVER, {}).get("folder", ""),
+        here=is_here(trial, driver),
     )
 
 
@@ -260,7 +316,8 @@ def read_records(place: StudyPlace) -> list[TrialRecord]:
     Raises:
         ConfigError: the file is damaged, or holds several studies; the database does not answer.
     """
-    return [record_of(trial) for trial in read_trials(place)]
+    driver = place if isinstance(place, Database) else None
+    return [record_of(trial, driver) for trial in read_trials(place)]
 
 
 def read_trials(place: StudyPlace) -> list[FrozenTrial]:

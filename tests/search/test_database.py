@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,7 +21,7 @@ from conftest_search import SERVED, Read, measured, run, value
 
 from mtlsearch.errors import ConfigError, MtlsearchError
 from mtlsearch.records import EpochMetrics, TrialOrder, TrialRecord
-from mtlsearch.search import Search, check_storage, postgresql, read_records
+from mtlsearch.search import Search, check_storage, heartbeat, postgresql, read_records
 from mtlsearch.search import database as database_module
 from mtlsearch.search.place import Database, StudyPlace
 from mtlsearch.space import Experiment
@@ -38,7 +39,7 @@ def new(experiment: Experiment, place: StudyPlace, **options: object) -> Search:
 
 def facts(records: list[TrialRecord]) -> list[TrialRecord]:
     """What must agree between two studies: everything but where trials are."""
-    return [replace(record, folder="") for record in records]
+    return [replace(record, folder="", here=True) for record in records]
 
 
 def undisturbed(experiment: Experiment, folder: Path) -> list[TrialRecord]:
@@ -140,7 +141,12 @@ def test_a_report_costs_the_server_the_same_however_many_trials_there_are(read: 
     search = new(read("budget.trials=60", "search.sampler=random", "search.pruner=successive_halving"), at(database))
     statements: list[str] = []
     engine = search._file._storage._rdb.engine  # type: ignore[union-attr]
-    sa.event.listen(engine, "before_cursor_execute", lambda *event: statements.append(event[2]))
+
+    def note(*event: str) -> None:
+        if threading.current_thread() is threading.main_thread():  # not the heartbeat's
+            statements.append(event[2])
+
+    sa.event.listen(engine, "before_cursor_execute", note)
     counts = []
     for _ in range(60):
         order = search.next()
@@ -153,6 +159,24 @@ def test_a_report_costs_the_server_the_same_however_many_trials_there_are(read: 
 
 
 # Several drivers ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fast_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that says nothing for about a second is gone."""
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.08)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
+
+
+def silence(search: Search) -> None:
+    """What is left of a driver whose process was killed, stopped or cut off: nothing that is heard."""
+    search._file._storage.heartbeat.stop()  # type: ignore[union-attr]
 
 
 def epochs(order: TrialOrder) -> Iterator[EpochMetrics]:
@@ -177,6 +201,7 @@ def together(*searches: Search) -> dict[int, int]:
     return started
 
 
+@pytest.mark.usefixtures("fast_beats")
 @pytest.mark.parametrize("metric", ["mean", "delta"])
 def test_drivers_share_the_budget_the_baselines_and_the_final_trials(read: Read, database: str, metric: str) -> None:
     experiment = read(f"objective.metric={metric}", "final={top_k: 2, seeds: 2}", "budget.trials=13")
@@ -199,6 +224,7 @@ def test_drivers_share_the_budget_the_baselines_and_the_final_trials(read: Read,
         assert facts(search.records()) == facts(records)
 
 
+@pytest.mark.usefixtures("fast_beats")
 def test_a_driver_waits_for_baselines_that_another_trains(read: Read, database: str) -> None:
     experiment = read("objective.metric=delta", "budget.trials=2")
     one, two = new(experiment, at(database, "one")), new(experiment, at(database, "two"))
@@ -219,11 +245,99 @@ def test_a_driver_waits_for_baselines_that_another_trains(read: Read, database: 
     assert not one.finished  # its own trial runs
     for metrics in epochs(orders[0]):  # type: ignore[arg-type]
         one.report(orders[0].number, metrics)  # type: ignore[union-attr]
-    assert one.finished  # the other's goes on without it
+    assert not one.finished  # the other may be gone
+    wait_until(lambda: one.finished)  # it lives: its trial goes on without this one
+    assert two.next() is None
+
+
+@pytest.mark.usefixtures("fast_beats")
+@pytest.mark.parametrize("metric", ["mean", "delta"])
+def test_what_a_driver_that_is_gone_had_running_others_take_over(read: Read, database: str, metric: str) -> None:
+    """Also its baselines, without which nothing can start; nothing is lost, and nothing is counted twice."""
+    changes = (f"objective.metric={metric}", "final={top_k: 1, seeds: 2}", "budget.trials=4", "search.pruner=none")
+    one, two = (new(read(*changes), at(database, name)) for name in ("one", "two"))
+    left = one.next()
+    assert left is not None
+    one.report(left.number, measured(1, 0.25))
+    silence(one)
+    taken: dict[int, TrialOrder] = {}
+    while not two.finished:
+        order = two.next()
+        if order is None:
+            time.sleep(0.02)
+            continue
+        taken[order.number] = order
+        assert any(two.report(order.number, metrics).stops for metrics in epochs(order))
+    assert taken[left.number] == left
+    assert two.taken_over == {left.number: "host:/one"}
+    found = read_records(at(database, "two"))
+    assert sorted(taken) == [record.number for record in found]
+    assert {record.folder for record in found} == {"host:/two"}
+    assert all(record.state == "COMPLETE" for record in found)
+    assert [record.role for record in found].count("trial") == 4
+    assert [record.role for record in found].count("final") == (2 * (1 + 2))
+    if metric == "mean":
+        assert found[left.number].intermediate[1] == 0.25  # what was heard of it stays, as with any trial taken up
+
+
+@pytest.mark.usefixtures("fast_beats")
+def test_a_driver_that_was_silent_and_comes_back_ends(read: Read, database: str) -> None:
+    """It may have been cut off, or its machine suspended. Its trials are another's, and it is told."""
+    experiment = read("budget.trials=2", "search.pruner=none")
+    one, two = (new(experiment, at(database, name)) for name in ("one", "two"))
+    first, second = one.next(), two.next()
+    assert first is not None
+    assert second is not None
+    silence(one)
+    assert any(two.report(second.number, metrics).stops for metrics in epochs(second))
+    wait_until(lambda: two.next() == first)
+    with pytest.raises(MtlsearchError, match=r"nothing was heard from the driver of host:/one .* mtlsearch resume"):
+        one.report(first.number, measured(1, 0.5))
+    assert read_records(at(database))[first.number].intermediate == {}
+    again = new(experiment, at(database, "one"))
+    assert again.next() is None  # nothing is its own any more
+    two.report(first.number, measured(1, 0.5))
+    silence(two)
+    heard = [measured(1, 0.5), measured(2, 0.75)]  # in its folder from before it was silent; the study knows of one
+    again = new(experiment, at(database, "one"), past=lambda number: heard if number == first.number else [])
+    wait_until(lambda: again.next() == first)
+    assert again.record(first.number).intermediate == {1: 0.5, 2: 0.75}
+    assert again.taken_over == {first.number: "host:/two"}
+
+
+@pytest.mark.usefixtures("fast_beats")
+def test_a_server_that_was_away_makes_nobody_look_dead(read: Read, server: Server, database: str) -> None:
+    experiment = read("budget.trials=2", "search.pruner=none")
+    one, two = (new(experiment, at(database, name)) for name in ("one", "two"))
+    first, second = one.next(), two.next()
+    assert first is not None
+    assert second is not None
+    server.control("stop", "-m", "immediate")
+    time.sleep(2 * heartbeat.SILENT_BEATS * heartbeat.BEAT_SECONDS)
+    server.control("start")
+    assert any(two.report(second.number, metrics).stops for metrics in epochs(second))
+    wait_until(lambda: two.finished)
+    assert two.next() is None
+    assert any(one.report(first.number, metrics).stops for metrics in epochs(first))
+
+
+def test_a_driver_whose_time_is_up_takes_nothing_over(
+    read: Read, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
+    experiment = read("budget.trials=3")
+    one, two = new(experiment, at(database, "one")), new(experiment, at(database, "two"), seconds_left=lambda: 0.0)
+    left = one.next()
+    assert left is not None
+    silence(one)
+    two.next()
+    wait_until(lambda: bool(two._file.left_behind()))
+    assert two.next() is None
+    assert two.finished
 
 
 def test_a_driver_takes_up_what_the_one_before_it_in_its_folder_had_running(read: Read, database: str) -> None:
-    """And nothing of another's, also where that is gone for ever."""
+    """And nothing of another's that lives."""
     experiment = read("budget.trials=3", "search.pruner=none")
     one, two = new(experiment, at(database, "one")), new(experiment, at(database, "two"))
     first, second = one.next(), two.next()

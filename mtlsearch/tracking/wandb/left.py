@@ -39,7 +39,7 @@ def left_trials(mirrored: Mirrored, heard: Container[int]) -> dict[int, LeftTria
     found = {}
     for record in read_records(study_of(folder)):
         trial = folder.trial(record.number)
-        if record.state != "RUNNING" and record.number not in heard and trial.order.exists():
+        if record.state != "RUNNING" and record.number not in heard and record.here and trial.order.exists():
             epochs = trial.epochs()
             extent = Extent(epochs[-1].epoch if epochs else 0, record.state, record.reason)
             found[record.number] = LeftTrial(record, trial.read_order(), extent)
