@@ -167,3 +167,5 @@ class TrialRecord:
     """`host:path` of the experiment's folder that the trial is in, where several drivers share the study."""
     here: bool = True
     """Whether that is the folder that is asked. Else what is in it of the trial was left when another took it over."""
+    test: Scores | None = None
+    """Scores on the test split, as far as the study has them: where several drivers share it."""

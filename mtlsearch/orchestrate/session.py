@@ -176,6 +176,7 @@ class Session:
 
     def keep_test(self, number: int, scores: Scores) -> None:
         """Writes a trial's test scores, once."""
+        self._search.keep_test(number, scores)  # first: once the file is there, nobody scores it again
         write_whole(self.folder.trial(number).test, json.dumps(scores, indent=1))
         self.folder.push(number)
 

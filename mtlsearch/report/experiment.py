@@ -168,7 +168,7 @@ def _tasks(folder: ExperimentFolder, plan: Mapping[str, Any]) -> tuple[Task, ...
 
 def _trial(folder: TrialFolder, record: TrialRecord, elsewhere: TrialConfig | None) -> TrialFacts:
     if elsewhere is not None:
-        return TrialFacts(record=record, order=None, config=elsewhere, epochs=(), model=None, test=None)
+        return TrialFacts(record=record, order=None, config=elsewhere, epochs=(), model=None, test=record.test)
     order = folder.read_order() if folder.order.exists() else None
     return TrialFacts(
         record=record,

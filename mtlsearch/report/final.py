@@ -72,8 +72,8 @@ def read_final(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> Fina
         ConfigError: a file of the experiment is damaged.
     """
     finals = [record for record in records if record.role == "final"]
-    here = [(record, folder.trial(record.number)) for record in finals if record.here]
-    tested = [(record, test) for record, trial in here if (test := trial.read_test()) is not None]
+    tests = (folder.trial(record.number).read_test() if record.here else record.test for record in finals)
+    tested = [(record, test) for record, test in zip(finals, tests, strict=True) if test is not None]
     if not tested:
         return None
     plan = folder.read_plan()
@@ -82,7 +82,8 @@ def read_final(folder: ExperimentFolder, records: Sequence[TrialRecord]) -> Fina
         return None
     tasks = tuple(Task.model_validate_json(json.dumps(task)) for task in plan["tasks"])
     for record, test in tested:
-        _check_scored(tasks, record, test, folder)
+        if record.here:
+            _check_scored(tasks, record, test, folder)
     num_candidates = min(wanted["top_k"], sum(r.role == "trial" and r.state == "COMPLETE" for r in records))
     ended = len(tested) + sum(record.state == "FAIL" for record in finals)
     return _Ranked(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mtlsearch.config import TrialConfig
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.folder.files import write_whole
-from mtlsearch.records import EpochMetrics, TrialRecord
+from mtlsearch.records import EpochMetrics, Scores, TrialRecord
 from mtlsearch.search.elsewhere import configs_elsewhere
 from mtlsearch.space import flatten
 
@@ -106,6 +106,7 @@ def _row(folder: ExperimentFolder, record: TrialRecord, elsewhere: TrialConfig |
         values = record.intermediate
         return (
             row
+            | _test_columns(record.test)
             | flatten(elsewhere)
             | {
                 "folder": record.folder,
@@ -120,8 +121,7 @@ def _row(folder: ExperimentFolder, record: TrialRecord, elsewhere: TrialConfig |
     shown = best if record.state == "COMPLETE" or not epochs else epochs[-1]  # what the objective was taken from
     if shown is not None:
         row |= {f"{task}/{name}": value for task, scores in shown.validation.items() for name, value in scores.items()}
-    if (test := trial.read_test()) is not None:
-        row |= {f"test/{task}/{name}": value for task, scores in test.items() for name, value in scores.items()}
+    row |= _test_columns(trial.read_test())
     if trial.order.exists():
         row |= flatten(trial.read_order().config)
     return row | {
@@ -130,6 +130,11 @@ def _row(folder: ExperimentFolder, record: TrialRecord, elsewhere: TrialConfig |
         "seconds": sum(metrics.seconds for metrics in epochs),
         "reason": record.reason,
     }
+
+
+def _test_columns(test: Scores | None) -> dict[str, float | None]:
+    scored = (test or {}).items()
+    return {f"test/{task}/{name}": value for task, scores in scored for name, value in scores.items()}
 
 
 def _ordered_names(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -339,7 +339,12 @@ class DatabaseStorage(BaseStorage):
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Optuna's."""
-        attributes = self._updatable(trial_id).user_attrs
+        self._updatable(trial_id)
+        self.annotate(trial_id, key, value)
+
+    def annotate(self, trial_id: int, key: str, value: Any) -> None:
+        """Sets a user attribute also of a trial that has ended, which Optuna does not let one do."""
+        attributes = self.get_trial(trial_id).user_attrs
         rows.put_user_attribute(self._inside, trial_id, key, value)
         self._change(trial_id, user_attrs={**attributes, key: json.loads(json.dumps(value))})
 

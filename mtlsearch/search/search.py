@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mtlsearch.config import Served, TrialConfig
 from mtlsearch.config.task import LOWER_IS_BETTER
 from mtlsearch.errors import MtlsearchError
-from mtlsearch.records import CONTINUE, Decision, EpochMetrics, TrialOrder, TrialRecord, derive_seed
+from mtlsearch.records import CONTINUE, Decision, EpochMetrics, Scores, TrialOrder, TrialRecord, derive_seed
 from mtlsearch.search.finals import plan_finals
 from mtlsearch.search.fixed import admits, baseline_config, identity
 from mtlsearch.search.place import Database, StudyPlace
@@ -204,6 +204,10 @@ class Search:
         trial, history = self._file.trial(number), self._history.get(number, [])
         self._file.transact(lambda: self._tell(trial, Decision("FAIL", reason), history))
         self._forget(number)
+
+    def keep_test(self, number: int, scores: Scores) -> None:
+        """A trial that has ended was scored on the test split: for the final rankings of other drivers."""
+        self._file.keep_test(number, scores)
 
     def _forget(self, number: int) -> None:
         """A trial that has ended is in the study, and its epochs are in its folder."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mtlsearch.search.database import DatabaseStorage
 
 from mtlsearch.errors import ConfigError
-from mtlsearch.records import Role, State, TrialRecord
+from mtlsearch.records import Role, Scores, State, TrialRecord
 from mtlsearch.search.history import History, Kept, Tally, history_of
 from mtlsearch.search.journal import AtomicJournal, StudyJournal, check_lines
 from mtlsearch.search.place import Database, StudyPlace
@@ -44,6 +44,8 @@ TRAIN_LOSS = "train_loss"
 """User attribute of a finished baseline: its task's training loss in its best epoch."""
 DRIVER = "driver"
 """User attribute of a trial in a database: the driver that started it, and the folder that it is in."""
+TEST = "test"
+"""User attribute of a trial in a database: its scores on the test split, which come after its end."""
 EXPERIMENT = "experiment"
 """User attribute of a study in a database: what its drivers must agree on."""
 
@@ -177,6 +179,11 @@ class OpenStudy:
         """The trial as the rest of the program knows it."""
         return record_of(trial, self._driver)
 
+    def keep_test(self, number: int, scores: Scores) -> None:
+        """Lets the other drivers know the trial's test scores."""
+        if self._driver is not None:
+            self.transact(lambda: self._database.annotate(self.trial(number)._trial_id, TEST, scores))
+
     def take_over(self) -> tuple[FrozenTrial, str] | None:
         """A trial of a driver that is gone, from now on this one's, and the folder that it was in; None where there is
         none. That driver's processes cannot write to the study any more. Inside a transaction."""
@@ -307,6 +314,7 @@ def record_of(trial: FrozenTrial, driver: Database | None) -> TrialRecord:
         intermediate=dict(trial.intermediate_values),
         folder=trial.user_attrs.get(DRIVER, {}).get("folder", ""),
         here=is_here(trial, driver),
+        test=trial.user_attrs.get(TEST),
     )
 
 

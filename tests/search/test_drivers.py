@@ -132,11 +132,24 @@ def _check_views(mtlsearch: Any, one: Path, two: Path, found: list[TrialRecord],
 
 
 def test_a_third_driver_that_comes_late_finds_nothing_to_do(shared: Path, tmp_path: Path, mtlsearch: Any) -> None:
-    ended = mtlsearch("run", shared, "--trials", 2, "--engine", "local", "--out", tmp_path / "one")
+    """But the final ranking: the study has the test scores of every driver."""
+    alike = ("run", shared, "--trials", 2, "--set", "final={top_k: 1, seeds: 2}", "--engine", "local")
+    ended = mtlsearch(*alike, "--out", tmp_path / "one")
     assert ended.code == 0, ended.err
     before = records(tmp_path / "one")
-    late = mtlsearch("run", shared, "--trials", 2, "--engine", "local", "--out", tmp_path / "late")
+    late = mtlsearch(*alike, "--out", tmp_path / "late")
     assert late.code == 0, late.err
+    rankings = [json.loads((tmp_path / name / "final.json").read_text()) for name in ("one", "late")]
+    assert rankings[0] == rankings[1]
+    assert rankings[1]["complete"]
+    scores = [
+        [{name: value for name, value in row.items() if name.startswith("test/")} for row in board]
+        for board in (
+            json.loads(mtlsearch("leaderboard", tmp_path / name, "--format", "json").out) for name in ("one", "late")
+        )
+    ]
+    assert scores[0] == scores[1]
+    assert any(scores[0])
     assert facts(records(tmp_path / "late")) == facts(before)
     assert not any(record.here for record in records(tmp_path / "late"))
     assert not list((tmp_path / "late" / "trials").iterdir())
