@@ -17,10 +17,11 @@ install: .venv/installed
 run: install
 	$(BIN)/mtlsearch run search_spaces/quickstart.yaml
 
-# Two processes; beside them, since they mostly wait, the tests that start a Ray cluster, of which there is one a session.
+# Three processes, which wait now and then. Beside them the tests that start a Ray cluster, of which there is one a session:
+# these take the longest and wait the most, and Ray is nice itself, so the others are no less.
 test: install lint
 	@$(BIN)/python -m pytest -m ray > .pytest-ray.log 2>&1 & ray=$$!; trap "kill $$ray" INT TERM; \
-	$(BIN)/python -m pytest -n 2 -m 'not ray'; plain=$$?; \
+	nice -n 15 $(BIN)/python -m pytest -n 3 -m 'not ray'; plain=$$?; \
 	wait $$ray; ray=$$?; cat .pytest-ray.log; exit $$((plain | ray))
 
 test-fast: install
