@@ -196,8 +196,9 @@ class SearchConfig(Config):
     enqueue: Annotated[tuple[Mapping[str, Any], ...], Field(strict=False)] = ()
     """Configurations to try first, each written like `space:` with fixed values; what is left out is sampled."""
     warm_start: str | None = None
-    """The folder of an earlier search, from this file's folder on. Its best trials are tried first; where data, tasks,
-    objective and epochs are the same, its ended trials are known to the sampler from the start."""
+    """The folder of an earlier search, from this file's folder on, or its URI in a storage. Its best trials are tried
+    first; where data, tasks, objective and epochs are the same, its ended trials are known to the sampler from the
+    start."""
     storage: str | None = None
     """A PostgreSQL database for the study, `postgresql://user@host:5432/name`, so that several drivers can work on it;
     without it, the study is a file in the experiment's folder. A password comes from PGPASSWORD or ~/.pgpass."""

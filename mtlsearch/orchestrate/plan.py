@@ -21,6 +21,7 @@ from mtlsearch.config.balancing.gradient import missing_extra
 from mtlsearch.config.model.experts import Expert
 from mtlsearch.data import DataSchema, tasks_of
 from mtlsearch.errors import ConfigError, Where
+from mtlsearch.folder.storage import is_uri
 from mtlsearch.objective import check_defined, check_metric
 from mtlsearch.records import derive_seed
 from mtlsearch.search import Earlier, first_configurations, read_earlier
@@ -197,8 +198,8 @@ def _self_contained(experiment: Experiment) -> Experiment:
         path = _absolute(data.sequence.static_path)
         data = data.model_copy(update={"sequence": data.sequence.model_copy(update={"static_path": path})})
         overrides.append(f"data.sequence.static_path={json.dumps(path)}")
-    if search.warm_start is not None:  # its start is the space file, which a resume reads elsewhere
-        path = _absolute(search.warm_start, experiment.source.parent)
+    if search.warm_start is not None and not is_uri(search.warm_start):
+        path = _absolute(search.warm_start, experiment.source.parent)  # a resume reads the space file elsewhere
         search = search.model_copy(update={"warm_start": path})
         overrides.append(f"search.warm_start={json.dumps(path)}")
     return replace(experiment, data=data, search=search, overrides=(*experiment.overrides, *overrides))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mtlsearch.search.database import DatabaseStorage
 
 from mtlsearch.errors import ConfigError
+from mtlsearch.folder.storage import Place
 from mtlsearch.records import Role, Scores, State, TrialRecord
 from mtlsearch.search.history import History, Kept, Tally, history_of
 from mtlsearch.search.journal import AtomicJournal, StudyJournal, check_lines
@@ -247,7 +248,7 @@ class OpenStudy:
             self._storage.set_trial_user_attr(trial._trial_id, attribute, value)
         return trial
 
-    def add_imported(self, folder: Path, record: TrialRecord, ranges: Mapping[str, BaseDistribution]) -> None:
+    def add_imported(self, folder: Place, record: TrialRecord, ranges: Mapping[str, BaseDistribution]) -> None:
         """Adds an ended trial of an earlier search."""
         self.study.add_trial(
             optuna.trial.create_trial(

@@ -16,6 +16,7 @@ from typing import Any
 from mtlsearch.config import Served, Task
 from mtlsearch.errors import ConfigError
 from mtlsearch.folder import ExperimentFolder
+from mtlsearch.folder.storage import Place, is_uri
 from mtlsearch.records import TrialRecord
 from mtlsearch.search.fixed import admits, baseline_config
 from mtlsearch.search.place import study_of
@@ -30,7 +31,7 @@ BEST_TRIALS = 3
 class Earlier:
     """What an earlier search gives to a new one. Its trials' parameters have the new space's names."""
 
-    folder: Path
+    folder: Place
     best: tuple[TrialRecord, ...]
     """To try first."""
     history: tuple[TrialRecord, ...]
@@ -57,9 +58,10 @@ def read_earlier(experiment: Experiment, served: Served, data_digest: str | None
     Args:
         data_digest: of the new search's data; None where it has not been read yet.
     Raises:
-        ConfigError: the folder is no experiment, or damaged.
+        ConfigError: the folder is no experiment, or damaged; the storage does not answer.
     """
-    folder = Path(experiment.search.warm_start or "")
+    text = experiment.search.warm_start or ""
+    folder: Place = text if is_uri(text) else Path(text)
     try:
         earlier = ExperimentFolder.open(folder)
         plan = earlier.read_plan()

@@ -266,3 +266,17 @@ def test_an_experiment_that_is_there_is_not_overwritten(space_file: WriteSpace, 
     ended = mtlsearch("run", space_file(), "--out", s3_uri, "--engine", "local")
     assert (ended.code, f"mtlsearch resume {s3_uri}" in ended.err) == (2, True)
     assert {name: Storage(s3_uri).read(name) for name in Storage(s3_uri).below()} == before
+
+
+def test_a_search_starts_from_one_in_a_store(space_file: WriteSpace, tmp_path: Path, s3_uri: str, mtlsearch) -> None:
+    assert mtlsearch("run", space_file(), "--out", s3_uri, "--engine", "local", "--trials", 2).code == 0
+    warm = ("--set", f"search.warm_start={s3_uri}", "--trials", 3)
+    ended = mtlsearch("run", space_file(), *warm, "--engine", "local", "--out", tmp_path / "next")
+    assert ended.code == 0, ended.err
+    assert f"warm start: {s3_uri}: 2 of its best configurations come first" in ended.out
+    tried = [trial.params for trial in study(ExperimentFolder.open(tmp_path / "next")) if trial.params]
+    for trial in study(ExperimentFolder.open(s3_uri)):
+        assert not trial.params or trial.params in tried
+    nothing = mtlsearch("check", space_file(), "--set", f"search.warm_start={s3_uri}/nothing")
+    assert nothing.code == 2
+    assert "search.warm_start must be an earlier search's folder" in nothing.err
