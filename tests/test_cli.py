@@ -121,6 +121,7 @@ WRONG_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG_FILES)
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_a_wrong_file(refused, space_file, command, case):
@@ -214,6 +215,7 @@ def test_a_damaged_journal(mtlsearch, space_file, tmp_path, command):
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["resume", "leaderboard"])
 @pytest.mark.parametrize("file", ["metrics.jsonl", "order.json", "test.json"])
 def test_a_trial_whose_files_are_damaged(mtlsearch, space_file, tmp_path, file, command):

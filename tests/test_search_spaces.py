@@ -19,6 +19,7 @@ def test_the_files_that_the_documentation_names_are_there():
     assert {path.stem for path in FILES} >= {"quickstart", "census"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_space_file(path):
     experiment = read_experiment(path)

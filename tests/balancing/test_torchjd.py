@@ -389,6 +389,7 @@ builtins.__import__ = guarded
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [

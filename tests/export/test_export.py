@@ -25,6 +25,8 @@ from mtlsearch.records import derive_seed
 from mtlsearch.report.experiment import read_experiment_facts
 from mtlsearch.train import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 FILES = {"README.md", "config.json", "manifest.json", "model.safetensors", "program.pt2", "schema.json"}
 

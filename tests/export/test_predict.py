@@ -22,6 +22,8 @@ from mtlsearch.train import Checkpoints, TensorData, World
 from mtlsearch.train.evaluate import predict
 from mtlsearch.train.metrics import score_tasks
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ["ill", "stage", "stage/high", "stage/low", "stage/mid", "signs/cough", "signs/fever", "born"]
 
 

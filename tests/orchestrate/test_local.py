@@ -56,6 +56,7 @@ def plain_optuna(experiment: Experiment, folder: Path) -> list[optuna.trial.Froz
     return mirror.get_trials()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_the_local_engine_is_study_optimize(space_file: WriteSpace, tmp_path: Path, pruner: str) -> None:
     changes = [f"search.pruner={pruner}", "objective.metric=mean", "budget={trials: 9, epochs: 4}"]

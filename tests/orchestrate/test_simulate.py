@@ -17,6 +17,8 @@ from mtlsearch.orchestrate.simulate import CENSORED, compare, every_pruner, read
 from mtlsearch.records import TrialRecord
 from mtlsearch.search import read_records
 
+pytestmark = pytest.mark.slow
+
 WriteSpace = Callable[..., Path]
 CHANGES = ("objective.metric=mean", "budget={trials: 9, epochs: 4}", "search.sampler=random")
 

@@ -11,6 +11,8 @@ from conftest_report import MadeUp, binary_tasks
 
 from mtlsearch.folder import ExperimentFolder
 
+pytestmark = pytest.mark.slow
+
 Mtlsearch = Callable[..., Any]
 
 
@@ -98,7 +100,6 @@ def test_a_journal_that_is_damaged(mtlsearch: Mtlsearch, folder: ExperimentFolde
     assert "study.journal" in refused.err
 
 
-@pytest.mark.slow
 def test_of_a_search_that_has_really_run(mtlsearch: Mtlsearch, space_file: Callable[..., Path], tmp_path: Path) -> None:
     out = tmp_path / "search"
     assert mtlsearch("run", space_file(), "--out", out, "--engine", "local").code == 0

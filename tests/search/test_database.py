@@ -26,6 +26,8 @@ from mtlsearch.search import database as database_module
 from mtlsearch.search.place import Database, StudyPlace
 from mtlsearch.space import Experiment
 
+pytestmark = pytest.mark.slow
+
 
 def at(url: str, driver: str = "one") -> Database:
     """The study as the driver of a folder has it."""
@@ -54,7 +56,6 @@ def rows(url: str, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -419,7 +420,6 @@ def test_two_drivers_that_come_at_once_make_one_study(read: Read, database: str)
 # A server that comes and goes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_server_that_is_restarted_changes_nothing(read: Read, tmp_path: Path, server: Server, database: str) -> None:
     experiment = read("objective.metric=delta", "search.pruner=hyperband", "final={top_k: 1, seeds: 1}")
     search = new(experiment, at(database))
@@ -522,7 +522,6 @@ class CuttingProxy:
                 pass  # the other direction has closed both
 
 
-@pytest.mark.slow
 def test_a_commit_whose_answer_was_lost_is_neither_lost_nor_done_twice(
     read: Read, tmp_path: Path, server: Server, database: str
 ) -> None:

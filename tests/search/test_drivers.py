@@ -20,6 +20,8 @@ from mtlsearch.folder import ExperimentFolder
 from mtlsearch.records import TrialRecord
 from mtlsearch.search import read_records, study_of
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 10
 LONG = 40
 """Epochs of a trial of which a driver can be killed in the middle."""
@@ -66,7 +68,6 @@ def check_whole(folder: Path) -> set[int]:
     return {record.number for record in here}
 
 
-@pytest.mark.slow
 def test_two_processes_share_a_search_and_one_is_killed(shared: Path, tmp_path: Path, mtlsearch: Any) -> None:
     """Neither ends before the other has begun: each trial takes far longer than the difference of their starts. What
     the one had begun, which may be baselines that everybody waits for, the other takes over."""
@@ -97,7 +98,6 @@ def test_two_processes_share_a_search_and_one_is_killed(shared: Path, tmp_path: 
     assert check_whole(one) == in_one
 
 
-@pytest.mark.slow
 def test_a_driver_that_is_killed_goes_on_in_its_folder(
     shared: Path, space_file: Any, tmp_path: Path, mtlsearch: Any
 ) -> None:
@@ -158,7 +158,6 @@ def test_a_third_driver_that_comes_late_finds_nothing_to_do(shared: Path, tmp_pa
         assert shown.code == 0, shown.err
 
 
-@pytest.mark.slow
 def test_a_server_that_is_restarted_in_the_middle_of_a_search_changes_nothing(
     shared: Path, space_file: Any, tmp_path: Path, server: Server, mtlsearch: Any
 ) -> None:

@@ -154,6 +154,7 @@ class TestBounded:
         _, others = known.split_lately(asking=108)
         assert [each["x"] for each in others[-3:]] == [105, 106, 107]
 
+    @pytest.mark.slow
     def test_proposals_follow_from_the_study_and_the_seed(self, read: Read, tmp_path: Path) -> None:
         text = SPACE + "constraints:\n  - hidden <= 64\n"
         experiment, path = (

@@ -155,6 +155,7 @@ def test_the_unmutated_file_reads(folder):
 
 @settings(PROFILE, max_examples=400)
 @given(document=mutated())
+@pytest.mark.slow
 def test_mutated_documents(folder, document):
     read_or_refuse(yaml.safe_dump(document, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
