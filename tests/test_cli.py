@@ -57,6 +57,7 @@ def test_help_names_every_command_and_loads_no_framework():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     ["run", "resume", "check", "leaderboard", "export", "predict", "schema", "data list", "data describe"],
@@ -131,6 +132,7 @@ def test_a_wrong_file(refused, space_file, command, case):
     assert message in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -194,6 +196,7 @@ def test_a_folder_that_is_no_experiment(refused, tmp_path, command):
     assert refused(command, "../mine") == f"../mine is no experiment: it has no space.yaml and no plan.json. {give}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["", "{", "[]", "3", '{"overrides": 3}', '{"overrides": [3]}', "\xff"])
 def test_a_damaged_plan(refused, space_file, tmp_path, plan):
     ExperimentFolder.create(tmp_path / "out", space_file().read_text(), {}, "{}")

@@ -222,6 +222,7 @@ def test_resuming_a_finished_search_changes_nothing(mtlsearch, out):
     assert {path: path.read_bytes() for path in files} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["small", None], ids=["named", "named after its file"])
 def test_ctrl_c_and_resume_with_the_same_overrides(mtlsearch, space_file, tmp_path, interrupted_after, name):
     out = tmp_path / "with space"

@@ -123,6 +123,7 @@ def total(losses: ModelLosses) -> float:
     return float(found.loss_K.sum() + found.penalty)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", BALANCING)
 @pytest.mark.parametrize(("architecture", "spec"), ON_TABLES + ON_SEQUENCES)
 def test_every_parameter_gets_a_finite_gradient_and_the_loss_falls(config, architecture, spec) -> None:

@@ -160,6 +160,7 @@ def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(config, tmp_path_factory.mktemp("real"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tasks", "one_hot", "published"),
     [(("income", "marital"), 503, 499), (("income", "education", "marital"), 486, 482)],

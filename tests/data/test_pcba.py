@@ -175,6 +175,7 @@ def test_a_missing_file_is_named(write: Write, tmp_path: Path) -> None:
         Pcba(config).files()
 
 
+@pytest.mark.slow
 def test_the_real_counts(shared_data: Path) -> None:
     columns = read(PcbaConfig(path=str(shared_data / "pcba")))
     labels_NK = np.concatenate([np.stack([*part.labels.values()], axis=1) for part in columns.parts()])

@@ -34,6 +34,7 @@ def test_the_extremes_are_trained_and_measured(space_file: WriteSpace) -> None:
     assert smallest.epoch_seconds > smallest.step_seconds > 0
 
 
+@pytest.mark.slow
 def test_models_are_compared_by_their_parameters(space_file: WriteSpace) -> None:
     """Whatever numbers they are described by."""
     space = "{model: {choice: [{kind: perceiver_io, hidden: 8, num_latents: 256}, {kind: mmoe, hidden: 256}]}}"

@@ -160,6 +160,7 @@ def most_bytes(balancing: BalancingConfig, chunks: int) -> int:
     return held.most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balancing", [UniformConfig(), PcGradConfig(), MamlMtlConfig(order=2)], ids=lambda c: c.kind)
 def test_half_a_batch_at_a_time_needs_about_half_the_memory(balancing) -> None:
     check_memory(balancing)

@@ -44,6 +44,7 @@ MAML = {"kind": "maml_mtl", "inner_lr": 0.01}
 DROPOUT = {"kind": "mmoeex", "hidden": 16, "dropout": 0.2, "num_experts": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in ARCHITECTURES if not kind.needs_steps])
 def test_every_architecture_learns(data: TensorData, folder: TrialFolder, kind: type[Architecture]) -> None:
     model = small(kind, hidden=16, tower_hidden=32, num_latents=8, num_tokens=8).model_dump()

@@ -52,6 +52,7 @@ def failures() -> dict[str, tuple[str, bool]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
 @pytest.mark.parametrize("name", GREEDY)
 def test_memory_that_a_process_cannot_have(failures, name) -> None:

@@ -221,6 +221,7 @@ def test_ranks_have_the_rows_of_one_rank(data: TensorData, kind: str, size: int)
             assert len({name for share in shares for name in tasks_of(share, data)}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stop", [0, 3, 8])
 def test_what_is_left_of_an_epoch_after_a_stop(data: TensorData, kind: str, stop: int) -> None:
