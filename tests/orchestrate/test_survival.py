@@ -68,6 +68,24 @@ def test_a_process_that_is_stopped_is_ended_and_its_trial_goes_on(slow_space: Pa
     assert facts(study(disturbed)) == facts(study(search(slow_space, tmp_path / "local", *CHANGES)))
 
 
+def test_a_hub_that_was_killed_comes_back_and_hears_what_is_silent(slow_space: Path, tmp_path: Path) -> None:
+    def kill() -> None:
+        (before,) = processes("Hub")
+        os.kill(before, signal.SIGKILL)
+        assert wait_for(lambda: len(processes("Hub")) == 1 and processes("Hub") != [before], seconds=60)
+
+    def stop() -> None:
+        for pid in processes("Trial"):
+            os.kill(pid, signal.SIGSTOP)
+
+    first, second = After(kill), After(stop, trial=1)
+    changes = (*CHANGES[:2], "resources={max_concurrent: 1, timeout: 4}")
+    disturbed = search(slow_space, tmp_path / "ray", *changes, engine="ray", trackers=[first, second])
+    (reason,) = first.reasons
+    assert "was silent for" in reason
+    assert facts(study(disturbed)) == facts(study(search(slow_space, tmp_path / "local", *CHANGES)))
+
+
 def test_a_rank_that_is_stopped_is_noticed_by_the_other(slow_space: Path, tmp_path: Path) -> None:
     def stop() -> None:
         for pid in processes("OtherRank"):
