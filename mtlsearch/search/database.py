@@ -34,16 +34,13 @@ from sqlalchemy.orm import Session, selectinload
 
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.search import rows
-from mtlsearch.search.heartbeat import Heartbeat
+from mtlsearch.search.heartbeat import GONE, Heartbeat
 from mtlsearch.search.history import History
 from mtlsearch.search.place import Database
 from mtlsearch.search.postgresql import CHANGES, DRIVERS, is_outage, lock, open_rdb, reached, reason
 
 PATIENCE_SECONDS = 300.0
 """How long a database that is gone is waited for, before the search ends; it can be resumed then."""
-
-GONE = "gone"
-"""In the place of a driver's process: nothing was heard of it, and its trials went to others."""
 
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts, at most."""
@@ -151,10 +148,15 @@ class DatabaseStorage(BaseStorage):
     def _own_row(self) -> tuple[sa.ColumnElement[bool], ...]:
         return (DRIVERS.c.study_id == self._study_id, DRIVERS.c.driver == self._place.driver)
 
-    def bury(self, driver: str) -> None:
-        """Lets no process of another driver write any more, until it is resumed; inside a transaction only."""
-        row = (DRIVERS.c.study_id == self._study_id, DRIVERS.c.driver == driver)
-        self._inside.execute(sa.update(DRIVERS).where(*row).values(process=GONE))
+    def bury(self, driver: str) -> bool:
+        """Lets the process of another driver that is silent write no more; inside a transaction only.
+
+        Returns:
+            Whether that is so; not when the driver was resumed since.
+        """
+        silent = DRIVERS.c.process.in_((self.heartbeat.process_of(driver), GONE))
+        row = (DRIVERS.c.study_id == self._study_id, DRIVERS.c.driver == driver, silent)
+        return bool(self._inside.execute(sa.update(DRIVERS).where(*row).values(process=GONE)).rowcount)
 
     def _write_down(self, connection: sa.Connection) -> None:
         """Says what this transaction has changed, and that it is over."""

@@ -20,6 +20,9 @@ BEAT_SECONDS = 5.0
 SILENT_BEATS = 12
 """A driver of which nothing was heard for so many beats of this one is gone."""
 
+GONE = "gone"
+"""In the place of a driver's process: nothing was heard of it, and its trials go to others."""
+
 _FRESH_BEATS = 2
 """What is seen at this driver's next beat may have happened before the one that it is counted from."""
 
@@ -28,12 +31,12 @@ _FRESH_BEATS = 2
 class _Other:
     """What was heard of another driver."""
 
-    sign: tuple[str, int]
-    """Its process, and that one's beats."""
+    process: str
+    beats: int
     at: int
-    """This driver's beat at which the sign was first seen."""
+    """This driver's beat at which that was first seen."""
     is_new: bool = False
-    """Whether the sign came after this driver began to listen."""
+    """Whether it came after this driver began to listen."""
 
 
 class Heartbeat:
@@ -63,12 +66,18 @@ class Heartbeat:
     def is_silent(self, driver: str) -> bool:
         """Whether the driver is taken for gone."""
         other = self._others.get(driver)
-        return other is not None and self.count - other.at >= SILENT_BEATS
+        return other is not None and (other.process == GONE or self.count - other.at >= SILENT_BEATS)
+
+    def process_of(self, driver: str) -> str:
+        """The process of which was heard, or not, last."""
+        return self._others[driver].process
 
     def was_heard(self, driver: str, since: int) -> bool:
         """Whether the driver certainly lived after this one's beat `since`."""
         other = self._others.get(driver)
-        return other is not None and other.is_new and other.at >= since + _FRESH_BEATS
+        if other is None or other.process == GONE:
+            return False
+        return other.is_new and other.at >= since + _FRESH_BEATS
 
     def _run(self) -> None:
         try:
@@ -92,14 +101,12 @@ class Heartbeat:
             beat = sa.update(DRIVERS).where(*own).values(beats=DRIVERS.c.beats + 1)
             if not connection.execute(beat).rowcount:
                 return False
-            found = connection.execute(sa.select(DRIVERS.c.driver, DRIVERS.c.process, DRIVERS.c.beats).where(in_study))
-            signs = {row.driver: (row.process, row.beats) for row in found}
+            columns = (DRIVERS.c.driver, DRIVERS.c.process, DRIVERS.c.beats)
+            found = connection.execute(sa.select(*columns).where(in_study)).all()
         count = self.count + 1
-        for driver, sign in signs.items():
+        for driver, process, beats in found:
             before = self._others.get(driver)
-            if before is None:
-                self._others[driver] = _Other(sign, count)
-            elif before.sign != sign:
-                self._others[driver] = _Other(sign, count, is_new=True)
+            if before is None or (before.process, before.beats) != (process, beats):
+                self._others[driver] = _Other(process, beats, at=count, is_new=before is not None)
         self.count = count
         return True

@@ -192,7 +192,8 @@ class OpenStudy:
         if not left:
             return None
         trial, driver = left[0], left[0].user_attrs[DRIVER]
-        self._database.bury(driver["id"])
+        if not self._database.bury(driver["id"]):
+            return None
         for attribute, value in self._stamp.items():
             self._storage.set_trial_user_attr(trial._trial_id, attribute, value)
         return self.trial(trial.number), driver["folder"]

@@ -322,6 +322,44 @@ def test_a_server_that_was_away_makes_nobody_look_dead(read: Read, server: Serve
     assert any(one.report(first.number, metrics).stops for metrics in epochs(first))
 
 
+@pytest.mark.usefixtures("fast_beats")
+def test_all_that_was_left_is_taken_over_and_by_whoever_has_room(read: Read, database: str) -> None:
+    experiment = read("budget.trials=3", "search.pruner=none")
+    one, two, three = (new(experiment, at(database, name)) for name in ("one", "two", "three"))
+    first, second, own = one.next(), one.next(), two.next()
+    assert first is not None
+    assert second is not None
+    assert own is not None
+    assert three.next() is None
+    silence(one)
+    wait_until(lambda: two.next() == first)
+    heard = three._file.moment
+    wait_until(lambda: three._file.moment > heard + 3)
+    assert not three.finished  # that somebody took one of its trials over is no sign of life
+    assert three.next() == second
+    for search, order in ((two, first), (two, own), (three, second)):
+        assert any(search.report(order.number, metrics).stops for metrics in epochs(order))
+    wait_until(lambda: two.next() is None and two.finished)
+    assert {record.state for record in read_records(at(database))} == {"COMPLETE"}
+
+
+@pytest.mark.usefixtures("fast_beats")
+def test_a_driver_that_was_resumed_a_moment_ago_keeps_its_trials(read: Read, database: str) -> None:
+    """Also if who would take them over has not heard of it yet."""
+    experiment = read("budget.trials=1", "search.pruner=none")
+    one, two = (new(experiment, at(database, name)) for name in ("one", "two"))
+    order = one.next()
+    assert order is not None
+    silence(one)
+    two.next()
+    wait_until(lambda: bool(two._file.left_behind()))
+    silence(two)
+    again = new(experiment, at(database, "one"))
+    assert two.next() is None
+    assert again.next() == order
+    assert any(again.report(order.number, metrics).stops for metrics in epochs(order))
+
+
 def test_a_driver_whose_time_is_up_takes_nothing_over(
     read: Read, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
