@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.folder.files import write_whole
-from mtlsearch.orchestrate.hub import Heard, draining_nodes, kill_process
+from mtlsearch.orchestrate.hub import Heard, Pulse, draining_nodes, kill_process
 
 LOOK_SECONDS = 2.0
 FORGET_SECONDS = 30.0
@@ -42,6 +42,7 @@ class Lookout:
 
     def __init__(self, hub: Any, folder: ExperimentFolder, runs: Runs, timeout: float) -> None:
         self._hub, self._folder, self._runs, self._timeout = hub, folder, runs, timeout
+        self._heard: dict[tuple[str, int], tuple[float, Pulse]] = {}  # by host and pid: when, and what
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="lookout", daemon=True)
 
@@ -67,13 +68,25 @@ class Lookout:
             self._runs.stop()
         leaving = dict.fromkeys(draining_nodes(), "its node is about to go")
         ray.get(self._hub.wish.remote(leaving, STOPPED if stopping else None), timeout=self._timeout)
-        heard: list[Heard] = ray.get(self._hub.heard.remote(self._timeout + FORGET_SECONDS), timeout=self._timeout)
+        heard = self._listen()
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         for each in heard:
             if each["pulse"]["node"] in alive:  # of those whose node is gone, Ray tells
                 self._end_hanging(each)
         running = set(self._runs.generations().values())
         self._write([each for each in heard if each["pulse"]["generation"] in running], leaving, stopping)
+
+    def _listen(self) -> list[Heard]:
+        """The last pulse of every process. What a hub has heard that was killed since is known here: a process that
+        hangs tells nothing to the new one."""
+        forget_after = self._timeout + FORGET_SECONDS
+        heard: list[Heard] = ray.get(self._hub.heard.remote(forget_after), timeout=self._timeout)
+        now = time.monotonic()
+        for each in heard:
+            who = each["pulse"]["host"], each["pulse"]["pid"]
+            self._heard[who] = now - each["seconds"], each["pulse"]
+        self._heard = {who: last for who, last in self._heard.items() if now - last[0] < forget_after}
+        return [{"pulse": pulse, "seconds": now - when} for when, pulse in self._heard.values()]
 
     def _end_hanging(self, heard: Heard) -> None:
         """Also a process between two trials, or one that scores test: the next that it is asked would wait for ever."""
@@ -89,6 +102,7 @@ class Lookout:
             if pulse["generation"] in self._runs.generations().values():  # else it had ended long ago
                 sys.stderr.write(f"mtlsearch: {reason}, and could not be ended: {error}\n")
             return
+        self._heard.pop((pulse["host"], pulse["pid"]), None)
         ray.get(self._hub.forget.remote(pulse["host"], pulse["pid"]), timeout=self._timeout)
 
     def _write(self, heard: list[Heard], leaving: dict[str, str], stopping: bool) -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest_orchestrate import PRUNERS, facts, search, study
+from conftest_orchestrate import facts, search, study
 
 from mtlsearch.errors import ConfigError
 from mtlsearch.orchestrate.trainable import Setting
@@ -83,8 +83,11 @@ class Killer(Tracker):
                 self.killed += 1
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize(
+    "pruner", ["none", "{kind: hyperband, reduction_factor: 2}", "{kind: wilcoxon, p_threshold: 0.4}"]
+)
 def test_one_slot_gives_the_local_engines_study(space_file: WriteSpace, tmp_path: Path, pruner: str) -> None:
+    """What the other pruners decide is the search's too, whatever the engine: `test_local.py` has them all."""
     changes = [f"search.pruner={pruner}", "objective.metric=delta", "budget={trials: 8, epochs: 4}", ONE_SLOT]
     local = study(search(space_file(), tmp_path / "local", *changes))
     on_ray = study(search(space_file(), tmp_path / "ray", *changes, engine="ray"))
