@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -62,6 +63,7 @@ class Hub:
     """The actor. Ranks and the driver call it; none of them waits for another."""
 
     def __init__(self) -> None:
+        self._start = uuid.uuid4().hex
         self._pulses: dict[tuple[str, int], tuple[float, Pulse]] = {}
         self._leaving: dict[str, str] = {}
         self._everybody: str | None = None
@@ -71,11 +73,11 @@ class Hub:
         self._pulses[pulse["host"], pulse["pid"]] = time.monotonic(), pulse
         return self._everybody or self._leaving.get(pulse["node"])
 
-    def heard(self, forget_after: float) -> list[Heard]:
-        """The last pulse of every process, those of long ago dropped."""
+    def heard(self, forget_after: float) -> tuple[str, list[Heard]]:
+        """Which start of the hub this is, and the last pulse of every process, those of long ago dropped."""
         now = time.monotonic()
         self._pulses = {who: last for who, last in self._pulses.items() if now - last[0] < forget_after}
-        return [{"pulse": pulse, "seconds": now - when} for when, pulse in self._pulses.values()]
+        return self._start, [{"pulse": pulse, "seconds": now - when} for when, pulse in self._pulses.values()]
 
     def forget(self, host: str, pid: int) -> None:
         """Drops a process that was ended."""

@@ -42,6 +42,7 @@ class Lookout:
 
     def __init__(self, hub: Any, folder: ExperimentFolder, runs: Runs, timeout: float) -> None:
         self._hub, self._folder, self._runs, self._timeout = hub, folder, runs, timeout
+        self._hub_start = ""
         self._heard: dict[tuple[str, int], tuple[float, Pulse]] = {}  # by host and pid: when, and what
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="lookout", daemon=True)
@@ -78,10 +79,13 @@ class Lookout:
 
     def _listen(self) -> list[Heard]:
         """The last pulse of every process. What a hub has heard that was killed since is known here: a process that
-        hangs tells nothing to the new one."""
+        hangs tells nothing to the new one. The others get time to find it."""
         forget_after = self._timeout + FORGET_SECONDS
-        heard: list[Heard] = ray.get(self._hub.heard.remote(forget_after), timeout=self._timeout)
+        start, heard = ray.get(self._hub.heard.remote(forget_after), timeout=self._timeout)
         now = time.monotonic()
+        if start != self._hub_start:
+            self._hub_start = start
+            self._heard = {who: (now, pulse) for who, (_, pulse) in self._heard.items()}
         for each in heard:
             who = each["pulse"]["host"], each["pulse"]["pid"]
             self._heard[who] = now - each["seconds"], each["pulse"]
