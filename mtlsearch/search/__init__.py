@@ -2,8 +2,8 @@
 
 from mtlsearch.search.journal import mend
 from mtlsearch.search.place import study_of
+from mtlsearch.search.reading import read_records
 from mtlsearch.search.search import Search, check_storage, first_configurations
-from mtlsearch.search.study import read_records
 from mtlsearch.search.warm_start import Earlier, read_earlier
 
 __all__ = [

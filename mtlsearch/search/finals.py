@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from mtlsearch.config import FinalConfig, Task
-from mtlsearch.search.study import Again
+from mtlsearch.search.attributes import Again
 
 
 def plan_finals(config: FinalConfig, tasks: Sequence[Task], trials: Sequence[FrozenTrial]) -> list[Again]:

@@ -16,8 +16,9 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
+from mtlsearch.search.attributes import is_apart
 from mtlsearch.search.place import StudyPlace
-from mtlsearch.search.study import is_apart, read_trials
+from mtlsearch.search.reading import read_trials
 
 FEWEST = 8
 """Complete trials below which nothing is said."""

@@ -23,26 +23,26 @@ from mtlsearch.config import Served, TrialConfig
 from mtlsearch.config.task import LOWER_IS_BETTER
 from mtlsearch.errors import MtlsearchError
 from mtlsearch.records import CONTINUE, Decision, EpochMetrics, Scores, TrialOrder, TrialRecord, derive_seed
-from mtlsearch.search.finals import plan_finals
-from mtlsearch.search.fixed import admits, baseline_config, identity
-from mtlsearch.search.place import Database, StudyPlace
-from mtlsearch.search.pruners import build_pruner
-from mtlsearch.search.samplers import Asked, GridSampler, build_sampler, distributions
-from mtlsearch.search.study import (
+from mtlsearch.search.attributes import (
     BASELINE,
     FINAL,
     OUTCOME,
     SCORE,
     TRAIN_LOSS,
     Again,
-    OpenStudy,
     again_of,
-    check_study,
     is_apart,
     is_own,
     role_of,
     task_of,
 )
+from mtlsearch.search.finals import plan_finals
+from mtlsearch.search.fixed import admits, baseline_config, identity
+from mtlsearch.search.place import Database, StudyPlace
+from mtlsearch.search.pruners import build_pruner
+from mtlsearch.search.reading import check_study
+from mtlsearch.search.samplers import Asked, GridSampler, build_sampler, distributions
+from mtlsearch.search.study import OpenStudy
 from mtlsearch.search.warm_start import Earlier
 from mtlsearch.space import Experiment
 
@@ -133,7 +133,7 @@ class Search:
 
     def _take_over(self) -> FrozenTrial | None:
         """A trial that another driver has left, of which its folder may have epochs, if this was its driver before."""
-        while self._waits_for_others and self._file.left_behind():
+        while self._file.left_behind() and self._waits_for_others:
             taken = self._file.transact(self._file.take_over)
             if taken is None:
                 return None

@@ -1,17 +1,11 @@
-"""The Optuna study behind a search, and how our trials are written down in it.
-
-Single-task baselines are trials of the same study: COMPLETE, without parameters, with the user attribute
-`baseline` = task. So are the trials of the final ranking, with `final` = what is trained again. Samplers and pruners
-never see them; whoever opens the journal does. With trials of an earlier search, `imported`, it is the other way
-round: samplers and pruners know them, but they are no trials of this experiment.
-"""
+"""The Optuna study behind a search, as its driver writes to it."""
 
 from __future__ import annotations
 
 import copy
 import logging
 from collections.abc import Callable, Container, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,63 +18,27 @@ from optuna.trial import FrozenTrial, TrialState
 if TYPE_CHECKING:
     from mtlsearch.search.database import DatabaseStorage
 
-from mtlsearch.errors import ConfigError
 from mtlsearch.folder.storage import Place
-from mtlsearch.records import Role, Scores, State, TrialRecord
+from mtlsearch.records import Scores, TrialRecord
+from mtlsearch.search.attributes import (
+    BASELINE,
+    DRIVER,
+    FINAL,
+    IMPORTED,
+    OUTCOME,
+    TEST,
+    Again,
+    is_apart,
+    is_here,
+    is_own,
+    record_of,
+)
 from mtlsearch.search.history import History, Kept, Tally, history_of
-from mtlsearch.search.journal import AtomicJournal, StudyJournal, check_lines
+from mtlsearch.search.journal import AtomicJournal, StudyJournal
 from mtlsearch.search.place import Database, StudyPlace
-
-BASELINE = "baseline"
-"""User attribute of a single-task baseline: its task."""
-SCORE = "score"
-"""User attribute of a finished baseline: the best validation value of its task's main metric."""
-FINAL = "final"
-"""User attribute of a final trial: its candidate or its task, and its repeat."""
-IMPORTED = "imported"
-"""User attribute of an earlier search's trial: that search's folder and the trial's number there."""
-OUTCOME = "outcome"
-"""User attribute of every finished trial: why it ended."""
-TRAIN_LOSS = "train_loss"
-"""User attribute of a finished baseline: its task's training loss in its best epoch."""
-DRIVER = "driver"
-"""User attribute of a trial in a database: the driver that started it, and the folder that it is in."""
-TEST = "test"
-"""User attribute of a trial in a database: its scores on the test split, which come after its end."""
-EXPERIMENT = "experiment"
-"""User attribute of a study in a database: what its drivers must agree on."""
+from mtlsearch.search.reading import EXPERIMENT, check_agreement
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Again:
-    """What one trial of the final ranking trains again: a candidate's configuration, or a task's baseline."""
-
-    candidate: int | None
-    task: str | None
-    repeat: int
-
-
-def is_apart(trial: FrozenTrial) -> bool:
-    """Whether no sampler or pruner is to know of a trial."""
-    return BASELINE in trial.user_attrs or FINAL in trial.user_attrs
-
-
-def again_of(trial: FrozenTrial) -> Again | None:
-    """What a final trial trains again; None for any other."""
-    return Again(**trial.user_attrs[FINAL]) if FINAL in trial.user_attrs else None
-
-
-def role_of(trial: FrozenTrial) -> Role:
-    """What the trial is for."""
-    return "final" if FINAL in trial.user_attrs else "baseline" if BASELINE in trial.user_attrs else "trial"
-
-
-def task_of(trial: FrozenTrial) -> str | None:
-    """The task of a single-task baseline, also of one in the final ranking."""
-    again = again_of(trial)
-    return again.task if again is not None else trial.user_attrs.get(BASELINE)
 
 
 class SearchStudy(optuna.Study):
@@ -283,116 +241,6 @@ class OpenStudy:
         """Ends a trial; a PRUNED one keeps its last intermediate value, which Optuna looks up itself."""
         self.note(trial, OUTCOME, reason)
         self.study.tell(trial.number, value, state=state)
-
-
-def is_own(trial: FrozenTrial) -> bool:
-    """Whether this experiment started the trial: not one that waits, not an earlier search's."""
-    return trial.state != TrialState.WAITING and IMPORTED not in trial.user_attrs
-
-
-def is_here(trial: FrozenTrial, driver: Database | None) -> bool:
-    """Whether the trial is the driver's, or there is but one driver."""
-    return driver is None or trial.user_attrs.get(DRIVER, {}).get("id") == driver.driver
-
-
-def record_of(trial: FrozenTrial, driver: Database | None) -> TrialRecord:
-    """The trial as the rest of the program knows it.
-
-    Args:
-        driver: for whom it is; None where the study is a file.
-    """
-    again = again_of(trial)
-    state: State = trial.state.name  # type: ignore[assignment]  # WAITING trials are never handed out
-    return TrialRecord(
-        number=trial.number,
-        role=role_of(trial),
-        state=state,
-        params=dict(trial.params),
-        value=trial.value,
-        reason=trial.user_attrs.get(OUTCOME, ""),
-        task=task_of(trial),
-        candidate=again.candidate if again is not None else None,
-        repeat=again.repeat if again is not None else 0,
-        intermediate=dict(trial.intermediate_values),
-        folder=trial.user_attrs.get(DRIVER, {}).get("folder", ""),
-        here=is_here(trial, driver),
-        test=trial.user_attrs.get(TEST),
-    )
-
-
-def read_records(place: StudyPlace) -> list[TrialRecord]:
-    """All trials of a study that this experiment started, by number, without becoming its writer.
-
-    Raises:
-        ConfigError: the file is damaged, or holds several studies; the database does not answer.
-    """
-    driver = place if isinstance(place, Database) else None
-    return [record_of(trial, driver) for trial in read_trials(place)]
-
-
-def read_trials(place: StudyPlace) -> list[FrozenTrial]:
-    """The same as Optuna has them. Not copies: do not change them.
-
-    Raises:
-        ConfigError: the file is damaged, or holds several studies; the database does not answer.
-    """
-    optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
-    if isinstance(place, Database):
-        from mtlsearch.search.postgresql import read_study  # SQLAlchemy and psycopg, for those who use them
-
-        trials, _ = read_study(place)
-    else:
-        trials = _read_journal(place)
-    return [trial for trial in trials if is_own(trial)]
-
-
-def _read_journal(path: Path) -> list[FrozenTrial]:
-    if not path.exists():
-        return []
-    check_lines(path)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    studies = storage.get_all_studies()
-    if not studies:
-        return []  # the driver has not come to its first trial
-    if len(studies) > 1:
-        raise ConfigError(f"{path} must hold one study, found {len(studies)}. Restore it, or start anew.")
-    return storage.get_all_trials(studies[0]._study_id, deepcopy=False)
-
-
-def check_study(place: StudyPlace, experiment: Mapping[str, Any]) -> None:
-    """Looks whether a search can have its study there, without writing.
-
-    Args:
-        experiment: what all drivers of a database must agree on, as far as it is known.
-    Raises:
-        ConfigError: the database does not answer, or has another experiment's study of this name.
-    """
-    if not isinstance(place, Database):
-        return
-    from mtlsearch.search.postgresql import read_study
-
-    trials, attributes = read_study(place)
-    if trials or EXPERIMENT in attributes:
-        check_agreement(place, attributes.get(EXPERIMENT), experiment)
-
-
-def check_agreement(place: Database, found: Mapping[str, Any] | None, experiment: Mapping[str, Any]) -> None:
-    """Refuses a driver that would search something else.
-
-    Raises:
-        ConfigError: with what differs.
-    """
-    if found is None:
-        differ = "was not made by mtlsearch"
-    else:
-        names = [name for name in experiment if found.get(name) != experiment[name]]
-        if not names:
-            return
-        differ = f"is another experiment's, which differs in {', '.join(names)}"
-    raise ConfigError(
-        f"all drivers of a study must do the same search, but the study {place.study!r} in {place.url} {differ}. "
-        "Run the same space file, or take another name with --set name=NAME."
-    )
 
 
 def _storage(place: StudyPlace) -> StudyJournal | DatabaseStorage:

@@ -20,7 +20,7 @@ from mtlsearch.folder.storage import Place, is_uri
 from mtlsearch.records import TrialRecord
 from mtlsearch.search.fixed import admits, baseline_config
 from mtlsearch.search.place import study_of
-from mtlsearch.search.study import read_records
+from mtlsearch.search.reading import read_records
 from mtlsearch.space import Experiment, Space, read_experiment
 
 BEST_TRIALS = 3

@@ -21,7 +21,7 @@ from mtlsearch.data.schema import SplitCounts
 from mtlsearch.folder import ExperimentFolder
 from mtlsearch.objective import score
 from mtlsearch.records import EpochMetrics, MixtureMetrics, ModelRecord, Role, TrialOrder
-from mtlsearch.search.study import BASELINE, OUTCOME
+from mtlsearch.search.attributes import BASELINE, OUTCOME
 
 HOSTILE = '<script>alert("1")</script>'
 """A name that is markup where somebody forgets to escape it."""

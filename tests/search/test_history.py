@@ -18,11 +18,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from mtlsearch.search import tpe
+from mtlsearch.search.attributes import BASELINE, is_apart
 from mtlsearch.search.history import history_of
 from mtlsearch.search.journal import AtomicJournal, StudyJournal
 from mtlsearch.search.pruners import Hyperband, Percentile, SuccessiveHalving, _percentile
 from mtlsearch.search.samplers import Asked, build_sampler
-from mtlsearch.search.study import BASELINE, SearchStudy, is_apart
+from mtlsearch.search.study import SearchStudy
 from mtlsearch.space import Experiment
 
 EPOCHS = 9

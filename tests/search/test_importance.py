@@ -10,8 +10,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
+from mtlsearch.search.attributes import BASELINE
 from mtlsearch.search.importance import FEWEST, read_importance
-from mtlsearch.search.study import BASELINE
 
 RATE = FloatDistribution(0.0, 1.0)
 
